@@ -1,0 +1,29 @@
+"""What every test may ask for: the development data, and the slow sweeps' switch."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("ZEROINIT_SHARED", Path(__file__).parents[1].parent / "shared"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the full sweeps too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what needs absent data or was not asked for."""
+    absent = pytest.mark.skip(reason=f"development data not found at {SHARED} (set ZEROINIT_SHARED)")
+    unasked = pytest.mark.skip(reason="a full sweep: run with --slow")
+    for item in items:
+        if "shared" in item.keywords and not SHARED.is_dir():
+            item.add_marker(absent)
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(unasked)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of development data."""
+    return SHARED
