@@ -1,0 +1,374 @@
+"""attach, activate, detach: named adapters on one host, which stays the user's own model."""
+
+import contextlib
+import copy
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from zeroinit.condition import Condition
+from zeroinit.methods import Method
+from zeroinit.prompts import LayerPrompts, Switch
+from zeroinit.seams import seam_of
+
+Model = TypeVar("Model", bound=nn.Module)
+Names = tuple[str | None, ...]
+
+
+class Host(nn.Module):
+    """What is attached to a model; the model holds it as its child ``zeroinit``.
+
+    Attributes:
+        model: the user's model; it and the seam stand outside the module tree, which would be a circle.
+        seam: how its library is reached.
+        switch: the state shared with all planted prompts.
+        methods: the adapters by name.
+        parked: the task heads that are not in the host's place for them.
+        kept: values that methods keep aside, by adapter and parameter.
+        exchanged: the adapters whose kept values are in the host now, and the host's own aside.
+        tuners: PEFT's tuners, by method.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["model"] = model
+        self.__dict__["seam"] = seam_of(model)
+        self.projectors = nn.ModuleDict()
+        self.parked = nn.ModuleDict()
+        self.switch = Switch(projectors=self.projectors)
+        self.methods: dict[str, Method] = {}
+        self.kept: dict[str, dict[str, Tensor]] = {}
+        self.exchanged: set[str] = set()
+        self.tuners: dict[str, object] = {}
+        self.required_grad = {name: p.requires_grad for name, p in model.named_parameters()}
+        self.head_path: str | None = self.seam.head_name()
+        self.heads: dict[str | None, Any] = {}
+        if self.head_path is not None:
+            self.heads[None] = _Held(model.get_submodule(self.head_path))
+
+    @property
+    def active(self) -> Names:
+        """The adapter of the batch, or one for each of its samples; empty: none."""
+        return self.switch.state.names
+
+    def adapters(self, names: Iterable[str | None]) -> list[str]:
+        """The distinct adapters among names, in order."""
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+    def head_of(self, name: str | None) -> nn.Module | None:
+        """The task head that an adapter runs with: its own, else the host's."""
+        held = self.heads.get(name) or self.heads.get(None)
+        return held.module if held else None
+
+    def planted(self, name: str) -> dict[str, nn.Parameter]:
+        """Everything that belongs to an adapter, its head included, under portable names."""
+        found = dict(self.methods[name].planted(self, name))
+        if name in self.heads:
+            found |= {f"head.{key}": p for key, p in self.heads[name].module.named_parameters()}
+        return found
+
+    def act(self, names: Names) -> None:
+        """Let these adapters act, with their heads in place, and no others."""
+        acting = self.adapters(names)
+        for name in [name for name in self.methods if name not in acting] + acting:
+            self.methods[name].switch(self, name, name in acting)
+        self.switch.set(names=names)
+        self.forget()
+        self._place_head(names)
+
+    def forget(self) -> None:
+        """Clear the cached keys and values of every prompt."""
+        for module in self.model.modules():
+            if isinstance(module, LayerPrompts):
+                module.cache.clear()
+
+    def train_only(self, names: Names) -> None:
+        """Gradients for what these adapters planted; none for anything else."""
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        for name in self.adapters(names):
+            for parameter in self.planted(name).values():
+                parameter.requires_grad_(parameter.is_floating_point())
+
+    def own_head(self, name: str) -> None:
+        """Give an adapter a head of its own, starting from the host's."""
+        if self.methods[name].trains_head() and self.heads:
+            self.heads[name] = _Held(copy.deepcopy(self.heads[None].module))
+            self.parked.add_module(f"of_{name}", self.heads[name].module)
+
+    def drop_head(self, name: str) -> None:
+        """Forget an adapter's head."""
+        self.heads.pop(name, None)
+        self.parked._modules.pop(f"of_{name}", None)
+
+    def _place_head(self, names: Names) -> None:
+        """Put the heads that these names run with into the host's place, and park the others."""
+        if self.head_path is None:
+            return
+        wanted: dict[str | None, nn.Module] = {name: self.heads[name].module for name in names if name in self.heads}
+        if not wanted or any(name not in wanted for name in names):
+            wanted[None] = self.heads[None].module
+        head = next(iter(wanted.values())) if len(wanted) == 1 else PerSampleHead(names, wanted)
+        parent, _, child = self.head_path.rpartition(".")
+        setattr(self.model.get_submodule(parent), child, head)
+        self.parked._modules.clear()
+        for name, held in self.heads.items():
+            if name not in wanted:
+                self.parked.add_module("host" if name is None else f"of_{name}", held.module)
+
+
+class _Held:
+    """A reference to a module that keeps it out of the holder's module tree."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+
+class PerSampleHead(nn.Module):
+    """The heads of several adapters: each row of the batch goes through its adapter's."""
+
+    def __init__(self, names: Names, heads: dict[str | None, nn.Module]) -> None:
+        super().__init__()
+        self.names = tuple(name if name in heads else None for name in names)
+        self.keys: dict[str | None, str] = {}
+        for name, head in heads.items():
+            self.keys[name] = "host" if name is None else f"of_{name}"
+            self.add_module(self.keys[name], head)
+
+    def forward(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run each head on all rows, and keep its own."""
+        repeats = tokens.shape[0] // len(self.names)
+        output = None
+        for name, key in self.keys.items():
+            rows = torch.tensor([own == name for own in self.names], device=tokens.device)
+            rows = rows.repeat_interleave(repeats)
+            result = self.get_submodule(key)(tokens, *args, **kwargs)
+            rows = rows.view(-1, *[1] * (result.dim() - 1))
+            output = result if output is None else torch.where(rows, result, output)
+        assert output is not None
+        return output
+
+
+def attach(model: Model, method: Method, name: str = "default") -> Model:
+    """Freeze a model and plant an adapter in it, in place; the adapter is active and trainable.
+
+    Args:
+        model: a transformers or timm model; it stays what it was: ``generate``, ``Trainer``, ``torch.compile``.
+        method: what to plant, as ``ZeroInit(length=10, layers=30)``.
+        name: the adapter's name among several on one model.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UnsupportedHostError: if the model's attention cannot be reached; nothing has changed then.
+        ValueError: if the name is taken or unfit, or the method does not fit the model.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or hasattr(nn.ModuleDict, name) or name in _TAKEN:
+        raise ValueError(f"an adapter's name is letters, digits, - and _, and no module attribute: not {name!r}")
+    host = _host(model) or Host(model)
+    if name in host.methods:
+        raise ValueError(f"an adapter {name!r} is attached already; detach it first, or choose another name")
+    before = host.active
+    try:
+        method.plant(host, name)
+        host.methods[name] = method
+        host.own_head(name)
+        model.add_module("zeroinit", host)
+        host.act((name,))
+        host.train_only((name,))
+    except BaseException:
+        host.methods.setdefault(name, method)
+        _take_out(host, name, before)
+        raise
+    if host.projectors and not isinstance(model, _TakesCondition):
+        model.__class__ = _taking_condition(type(model))
+    return model
+
+
+_TAKEN = frozenset({"cache", "projection", "switch", "training", "term"})
+
+
+def detach(model: Model, name: str | None = None) -> Model:
+    """Take an adapter out, or all of them: the host is as it was before ``attach``, to the bit.
+
+    Raises:
+        ValueError: if there is no such adapter.
+    """
+    host = _attached(model)
+    for each in [name] if name is not None else list(host.methods):
+        _known(host, [each])
+        _take_out(host, each, tuple(n for n in host.active if n != each))
+    return model
+
+
+def _take_out(host: Host, name: str, names: Names) -> None:
+    """Uproot one adapter; ``names`` act afterwards, and with the last adapter the host is given back whole."""
+    model = host.model
+    host.act(())
+    method = host.methods[name]
+    with contextlib.suppress(KeyError):
+        method.uproot(host, name)
+    host.methods.pop(name, None)
+    host.drop_head(name)
+    if host.methods:
+        host.act(names)
+        host.train_only(names)
+        return
+    host.seam.close()
+    if "zeroinit" in model._modules:
+        del model._modules["zeroinit"]
+    if isinstance(model, _TakesCondition):
+        model.__class__ = type(model).__mro__[1]
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(host.required_grad.get(key, parameter.requires_grad))
+
+
+def activate(model: Model, names: str | Sequence[str | None]) -> Model:
+    """Let one adapter serve the whole batch, or one for each of its samples.
+
+    Args:
+        model: a model with adapters.
+        names: an adapter's name, or a list of names, None for the host alone. Name i of n serves rows
+            i·r … i·r + r - 1 of a batch r times as long (beams, return sequences).
+
+    Raises:
+        ValueError: if a name is unknown, if an adapter cannot share a batch, or if heads differ in shape.
+    """
+    host = _attached(model)
+    chosen: Names = (names,) if isinstance(names, str) else tuple(names)
+    if not chosen:
+        raise ValueError("no adapter named; `disabled(model)` runs the host alone")
+    _known(host, [name for name in chosen if name is not None])
+    if len(set(chosen)) > 1:
+        for name in host.adapters(chosen):
+            if not host.methods[name].per_sample:
+                raise ValueError(f"adapter {name!r} is {type(host.methods[name]).__name__}: it serves whole batches only")
+        shapes = {_shapes(host.head_of(name)) for name in chosen}
+        if len(shapes) > 1:
+            raise ValueError(f"heads of different shape cannot share a batch: {' and '.join(map(str, sorted(shapes)))}")
+    host.act(chosen)
+    host.train_only(chosen)
+    return model
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What trains: the planted parameters of the active adapters, and their task head; by name in the model."""
+    host = _attached(model)
+    planted = {id(p) for name in host.adapters(host.active) for p in host.planted(name).values()}
+    return {name: p for name, p in model.named_parameters() if id(p) in planted}
+
+
+@contextlib.contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """The host alone, for a moment: no adapter acts, and the host's own head is in place."""
+    host = _attached(model)
+    before = host.active
+    host.act(())
+    try:
+        yield
+    finally:
+        host.act(before)
+
+
+@contextlib.contextmanager
+def conditioned(
+    model: nn.Module, features: Tensor, mask: Tensor | Sequence[bool] | None = None
+) -> Iterator[None]:
+    """Condition the prompts of every forward pass inside, ``generate`` included, on features of each sample.
+
+    Args:
+        model: a model whose active adapters take a condition.
+        features: (rows, depths, width); row i of n serves rows i·r … i·r + r - 1 of a batch r times as long.
+        mask: (rows,), False for a text-only row, which is left unconditioned.
+
+    Raises:
+        ValueError: if the shapes do not fit, or an active adapter takes no condition.
+    """
+    host = _attached(model)
+    condition = Condition.of(features, mask)
+    condition.check(host.projectors, host.active)
+    before = host.switch.state.condition
+    host.switch.set(condition=condition)
+    try:
+        yield
+    finally:
+        host.switch.set(condition=before)
+
+
+def host_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The host's alone, under its own keys: loads strictly in plain transformers and timm."""
+    host = _attached(model)
+    before = host.active
+    with disabled(model):
+        state = {key: value for key, value in model.state_dict().items() if "zeroinit" not in key.split(".")}
+        for name, method in host.methods.items():
+            state = method.original(host, name, state)
+        if before and host.exchanged:
+            state = {key: value.clone() for key, value in state.items()}
+    return state
+
+
+class _TakesCondition:
+    """Marks a model's class whose ``forward`` takes ``prompt_condition``."""
+
+
+def _taking_condition(cls: type[nn.Module]) -> type[nn.Module]:
+    """The model's class with one more argument in ``forward``, where Trainer looks for the columns to keep."""
+
+    def forward(self: nn.Module, *args: Any, prompt_condition: Tensor | None = None, **kwargs: Any) -> Any:
+        if prompt_condition is None:
+            return cls.forward(self, *args, **kwargs)
+        with conditioned(self, prompt_condition):
+            return cls.forward(self, *args, **kwargs)
+
+    signature = inspect.signature(cls.forward)
+    added = inspect.Parameter("prompt_condition", inspect.Parameter.KEYWORD_ONLY, default=None)
+    given = list(signature.parameters.values())
+    rest = [p for p in given if p.kind is inspect.Parameter.VAR_KEYWORD]
+    given = [p for p in given if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    forward.__signature__ = signature.replace(parameters=[*given, added, *rest])  # type: ignore[attr-defined]
+
+    def reduce(self: nn.Module, protocol: object) -> tuple[Any, ...]:
+        del protocol
+        return _rebuild, (cls,), self.__dict__
+
+    body = {
+        "forward": forward,
+        "__reduce_ex__": reduce,
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+    }
+    return type(cls.__name__, (cls, _TakesCondition), body)
+
+
+def _rebuild(cls: type[nn.Module]) -> nn.Module:
+    taking = _taking_condition(cls)
+    return taking.__new__(taking)
+
+
+def _host(model: nn.Module) -> Host | None:
+    host = model._modules.get("zeroinit")
+    return host if isinstance(host, Host) else None
+
+
+def _attached(model: nn.Module) -> Host:
+    host = _host(model)
+    if host is None:
+        raise ValueError(f"{type(model).__name__} has no adapter: attach one first")
+    return host
+
+
+def _known(host: Host, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in host.methods:
+            raise ValueError(f"no adapter {name!r} is attached; there are {', '.join(host.methods)}")
+
+
+def _shapes(module: nn.Module | None) -> tuple[tuple[int, ...], ...]:
+    return () if module is None else tuple(tuple(p.shape) for p in module.parameters())

@@ -1,0 +1,297 @@
+"""save and load: a folder with two files, nothing of the frozen host; the authors' and PEFT's layouts too.
+
+``adapter_config.json`` holds the method, its fields and the host's fingerprint; ``adapter_model.safetensors``
+the planted tensors and the task head's. Loading is strict: a missing, unexpected or mis-shaped tensor is an error.
+"""
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from zeroinit import methods
+from zeroinit.attach import Host, _attached, _host, attach, detach
+from zeroinit.attention import Gate
+from zeroinit.methods.zero_init import ZeroInit
+from zeroinit.seams import Seam, seam_of
+
+Model = TypeVar("Model", bound=nn.Module)
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """An adapter's file cannot be read, or does not fit the model; the message says where and what to do."""
+
+
+def save(model: nn.Module, folder: str | os.PathLike[str], name: str | None = None) -> Path:
+    """Write an adapter to a folder.
+
+    Args:
+        model: a model with adapters.
+        folder: made if it is absent; files of an earlier adapter are replaced.
+        name: which adapter; by default the active one.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if there is no such adapter, or not exactly one is active and none is named.
+    """
+    host = _attached(model)
+    if name is None:
+        active = host.adapters(host.active)
+        if len(active) != 1:
+            raise ValueError(f"{len(active)} adapters are active: name the one to save")
+        (name,) = active
+    if name not in host.methods:
+        raise ValueError(f"no adapter {name!r} is attached; there are {', '.join(host.methods)}")
+    method = host.methods[name]
+    config = {
+        "format": FORMAT,
+        "library": "zeroinit",
+        "method": methods.name_of(method),
+        "fields": asdict(method),  # type: ignore[call-overload]
+        "host": fingerprint(host.seam),
+    }
+    values = host.methods[name].values(host, name)
+    tensors = {key: value.detach().contiguous().clone() for key, value in values.items()}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / f"{TENSORS}.part")
+    (folder / f"{CONFIG}.part").write_text(json.dumps(config, indent=2) + "\n")
+    for file in (TENSORS, CONFIG):
+        (folder / f"{file}.part").replace(folder / file)
+    return folder
+
+
+def load(model: Model, folder: str | os.PathLike[str], name: str = "default") -> Model:
+    """Attach a saved adapter; it is active and trainable. PEFT's ``adaption_prompt`` folders are read too.
+
+    Args:
+        model: a model like the one that the adapter was trained on.
+        folder: what ``save`` wrote, or ``PeftModel.save_pretrained`` of an ``AdaptionPromptConfig``.
+        name: the adapter's name on this model.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: if a file is missing or broken, or the adapter is of another host; the model is unchanged.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / CONFIG)
+    tensors = _read_tensors(folder / TENSORS)
+    if str(config.get("peft_type", "")).upper() == "ADAPTION_PROMPT":
+        return _load_peft(model, folder, config, tensors, name)
+    if config.get("library") != "zeroinit" or config.get("format") != FORMAT:
+        raise CheckpointError(f"{folder / CONFIG} is no zeroinit adapter of format {FORMAT}")
+    _check_host(folder, config.get("host"), model)
+    try:
+        method = methods.get(str(config.get("method"))).from_fields(_mapping(config.get("fields")))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
+    return _fill(attach(model, method, name), name, tensors, str(folder))
+
+
+def load_official(
+    model: Model,
+    path: str | os.PathLike[str],
+    gate: Gate = "tanh",
+    length: int | None = None,
+    layers: int | None = None,
+    name: str = "default",
+) -> Model:
+    """Attach an adapter in the layout that the paper's authors released.
+
+    ``adapter_query.weight`` (L · K, width) and ``layers.{i}.attention.gate`` (1, heads, 1, 1) or, in the oldest
+    files, (1,). The head order of queries in transformers' LLaMA is the authors', so nothing is permuted.
+
+    Args:
+        model: a transformers LLaMA.
+        path: the ``.pth`` file; read with ``weights_only=True``.
+        gate: "tanh" as the authors' training code opens gates, "identity" as their inference code.
+        length: K; without it and ``layers``, L counts from the lowest gate that is not zero to the top.
+        layers: L.
+        name: the adapter's name on this model.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: if the file is unreadable or does not fit; both numbers are named.
+    """
+    path = Path(path)
+    prompts, gates = _read_official(path)
+    seam = seam_of(model)
+    sites = seam.sites()
+    if len(gates) != len(sites):
+        raise CheckpointError(f"{path} has gates for {len(gates)} layers, the model has {len(sites)} layers")
+    length, layers = _official_size(path, prompts, gates, length, layers)
+    if layers > len(sites):
+        raise CheckpointError(f"{path} adapts {layers} layers, the model has {len(sites)}")
+    top = sites[-1]
+    if prompts.shape[1] != top.width:
+        raise CheckpointError(f"{path} has prompts of width {prompts.shape[1]}, the model's width is {top.width}")
+    heads = {gate_.numel() for gate_ in gates}
+    if len(heads) > 1 or heads - {1, top.heads}:
+        raise CheckpointError(f"{path} has gates of {sorted(heads)} heads, the model has {top.heads} heads")
+    per_head = heads == {top.heads}
+    method = ZeroInit(length=length, layers=layers, gate=gate, per_head=per_head, train_head=False)
+    first = len(sites) - layers
+    tensors = {f"layers.{first + i}.prompt": part for i, part in enumerate(prompts.float().split(length))}
+    tensors |= {f"layers.{i}.gate": gates[i].float().reshape(-1, 1, 1) for i in range(first, len(sites))}
+    return _fill(attach(model, method, name), name, tensors, str(path))
+
+
+def fingerprint(seam: Seam) -> dict[str, object]:
+    """What a host must have in common with the one that an adapter was trained on."""
+    sites = seam.sites()
+    return {
+        "type": seam.host_type,
+        "layers": len(sites),
+        "width": [site.width for site in sites],
+        "heads": [site.heads for site in sites],
+        "kv_heads": [site.projection.kv_heads for site in sites],
+    }
+
+
+def _check_host(folder: Path, saved: object, model: nn.Module) -> None:
+    here = fingerprint(seam_of(model))
+    there = _mapping(saved)
+    for key, value in here.items():
+        if there.get(key) != value:
+            raise CheckpointError(
+                f"{folder / CONFIG} was trained on a host with {key} {_short(there.get(key))}, "
+                f"this model has {key} {_short(value)}: load it into a model like its own"
+            )
+
+
+def _short(value: object) -> object:
+    """A list of one repeated number as that number."""
+    return value[0] if isinstance(value, list) and len(set(map(str, value))) == 1 else value
+
+
+def _fill(model: Model, name: str, tensors: dict[str, Tensor], source: str) -> Model:
+    """Copy tensors into a freshly attached adapter, strictly; on failure take it out again."""
+    host = _host(model)
+    assert host is not None
+    targets = host.methods[name].values(host, name)
+    problems = [f"{key} is missing" for key in sorted(set(targets) - set(tensors))]
+    problems += [f"{key} is unexpected" for key in sorted(set(tensors) - set(targets))]
+    problems += [
+        f"{key} is {tuple(tensors[key].shape)}, the model needs {tuple(targets[key].shape)}"
+        for key in sorted(set(targets) & set(tensors))
+        if tensors[key].shape != targets[key].shape
+    ]
+    problems += [f"{key} is not finite" for key, tensor in sorted(tensors.items()) if not tensor.isfinite().all()]
+    if problems:
+        detach(model, name)
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise CheckpointError(f"{source} does not fit this model: {'; '.join(problems[:3])}{more}")
+    with torch.no_grad():
+        for key, target in targets.items():
+            target.copy_(tensors[key])
+    host.forget()
+    return model
+
+
+def _load_peft(
+    model: Model, folder: Path, config: Mapping[str, Any], tensors: dict[str, Tensor], name: str
+) -> Model:
+    """PEFT's AdaptionPrompt: a scalar gate a layer without tanh, prompts of (1, K, width)."""
+    if "gpt2" in str(getattr(getattr(model, "config", None), "model_type", "")):
+        raise CheckpointError(f"{folder}: PEFT adds GPT-2's prompts behind its output map, which no gate here equals")
+    length, layers = config.get("adapter_len"), config.get("adapter_layers")
+    if not isinstance(length, int) or not isinstance(layers, int):
+        raise CheckpointError(f"{folder / CONFIG} gives no adapter_len and adapter_layers")
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        match = re.search(r"\.(\d+)\.[^.]+\.adaption_(prompt|gate)$", key)
+        if match is None:
+            raise CheckpointError(f"{folder / TENSORS} has {key}, which is no part of an AdaptionPrompt")
+        part = match[2]
+        renamed[f"layers.{match[1]}.{part}"] = tensor.reshape(-1, 1, 1) if part == "gate" else tensor.squeeze(0)
+    total = len(seam_of(model).sites())
+    if layers > total:
+        raise CheckpointError(f"{folder} adapts {layers} layers, the model has {total}")
+    expected = {f"layers.{i}.prompt" for i in range(total - layers, total)}
+    if {key for key in renamed if key.endswith("prompt")} != expected:
+        held = sorted(int(key.split(".")[1]) for key in renamed if key.endswith("prompt"))
+        raise CheckpointError(f"{folder} adapts layers {held}, in a model of {total} the top {layers} are others")
+    method = ZeroInit(length=length, layers=layers, gate="identity", per_head=False, train_head=False)
+    return _fill(attach(model, method, name), name, renamed, str(folder))
+
+
+def _read_official(path: Path) -> tuple[Tensor, list[Tensor]]:
+    """Prompts (L · K, width), and the gates from the lowest layer to the top."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{path} cannot be read as a file of tensors: {reason}") from None
+    state = state.get("model", state) if isinstance(state, dict) else {}
+    prompts = state.get("adapter_query.weight")
+    gates = {
+        int(match[1]): value
+        for key, value in state.items()
+        if isinstance(key, str) and (match := re.fullmatch(r"layers\.(\d{1,4})\.attention\.gate", key))
+    }
+    if not isinstance(prompts, Tensor) or prompts.dim() != 2 or not all(isinstance(g, Tensor) for g in gates.values()):
+        raise CheckpointError(f"{path} has no adapter_query.weight of two dimensions: not the authors' layout")
+    if not gates or sorted(gates) != list(range(len(gates))):
+        raise CheckpointError(f"{path} has gates for layers {sorted(gates)}, not for 0 up to the last")
+    return prompts, [gates[index] for index in range(len(gates))]
+
+
+def _official_size(
+    path: Path, prompts: Tensor, gates: list[Tensor], length: int | None, layers: int | None
+) -> tuple[int, int]:
+    """(K, L), given or found: the lowest gate that is not zero is the lowest adapted layer."""
+    rows = prompts.shape[0]
+    if length is None and layers is None:
+        lowest = next((index for index, gate in enumerate(gates) if gate.any()), None)
+        if lowest is None:
+            raise CheckpointError(f"{path} has only zero gates, which do not tell the layers: give length")
+        layers = len(gates) - lowest
+    if length is None:
+        if not layers or layers < 1 or rows % layers:
+            raise CheckpointError(f"{path} has {rows} prompt rows, not a multiple of {layers} layers: give length")
+        length = rows // layers
+    if length < 1 or rows % length or rows // length != (layers or rows // length):
+        raise CheckpointError(f"{path} has {rows} prompt rows, which is not {layers or 'some'} layers of {length}")
+    return length, rows // length
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        return _mapping(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; give the folder that `save` wrote") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no valid JSON: {str(error)[:200]}") from None
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {str(error)[:200]}") from None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{CONFIG} has {type(value).__name__} where an object is expected")
+    return value
+
+
+__all__ = ["CheckpointError", "Host", "fingerprint", "load", "load_official", "save"]

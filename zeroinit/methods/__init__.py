@@ -1,0 +1,91 @@
+"""Ways to adapt a frozen host: one frozen dataclass a file, whose fields are its hyperparameters.
+
+A file's name is the method's name; its class is the file's one subclass of ``Method``.
+"""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from zeroinit.attach import Host
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """What a method does to a host. ``attach`` freezes the host before, and finds out what trains after.
+
+    Attributes:
+        per_sample: whether several adapters of this method can serve one batch, a row each.
+    """
+
+    per_sample: ClassVar[bool] = False
+
+    @abstractmethod
+    def plant(self, host: "Host", name: str) -> None:
+        """Put the method's parameters into the host, inactive."""
+
+    @abstractmethod
+    def planted(self, host: "Host", name: str) -> dict[str, nn.Parameter]:
+        """What was planted, the task head apart: portable names, the same on every host of one fingerprint."""
+
+    @abstractmethod
+    def switch(self, host: "Host", name: str, on: bool) -> None:
+        """Let the planted parameters act, or not."""
+
+    @abstractmethod
+    def uproot(self, host: "Host", name: str) -> None:
+        """Take out what was planted; the host is as before ``plant``, to the bit."""
+
+    def values(self, host: "Host", name: str) -> Mapping[str, Tensor]:
+        """The adapter's tensors, its head's included, as they are saved and loaded; writing to them is loading."""
+        return host.planted(name)
+
+    def trains_head(self) -> bool:
+        """Whether the host's task head belongs to the adapter."""
+        return bool(getattr(self, "train_head", True))
+
+    def original(self, host: "Host", name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A host's state dict with this method's traces taken out."""
+        del host, name
+        return state
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> Self:
+        """A method from saved fields.
+
+        Raises:
+            ValueError: if a field is not known; the message lists the known ones.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(known)}")
+        return cls(**values)
+
+
+def names() -> list[str]:
+    """All methods: the files of this folder."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def get(name: str) -> type[Method]:
+    """The method of this name.
+
+    Raises:
+        ValueError: if there is none; the message lists those that are.
+    """
+    if name not in names():
+        raise ValueError(f"no method {name!r}; there are {', '.join(names())}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    found = (c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__)
+    return next(c for c in found if issubclass(c, Method))
+
+
+def name_of(method: Method) -> str:
+    """The name of a method: that of its file."""
+    return type(method).__module__.rpartition(".")[2]

@@ -1,0 +1,62 @@
+"""Full fine-tuning: every parameter of the host trains."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from zeroinit.methods import Method
+
+if TYPE_CHECKING:
+    from zeroinit.attach import Host
+
+
+@dataclass(frozen=True)
+class Full(Method):
+    """Train the host's own parameters in place; the originals are kept aside and come back on ``detach``."""
+
+    def plant(self, host: "Host", name: str) -> None:
+        """Keep a copy of every parameter below the head: this adapter's values while it is inactive."""
+        host.kept[name] = {key: p.detach().clone() for key, p in self.planted(host, name).items()}
+
+    def planted(self, host: "Host", name: str) -> dict[str, nn.Parameter]:
+        """The host's parameters under their own names."""
+        del name
+        head = host.seam.head_name()
+        prefix = f"{head}." if head else None
+        return {
+            key: parameter
+            for key, parameter in host.model.named_parameters()
+            if parameter.is_floating_point()
+            and "zeroinit" not in key.split(".")
+            and not (prefix and key.startswith(prefix))
+        }
+
+    def switch(self, host: "Host", name: str, on: bool) -> None:
+        """Exchange the host's values with those aside; turning on what is on changes nothing."""
+        if on == (name in host.exchanged):
+            return
+        (host.exchanged.add if on else host.exchanged.discard)(name)
+        with torch.no_grad():
+            for key, parameter in self.planted(host, name).items():
+                aside = host.kept[name][key]
+                aside_now = parameter.detach().clone()
+                parameter.copy_(aside)
+                host.kept[name][key] = aside_now
+
+    def uproot(self, host: "Host", name: str) -> None:
+        """See ``Method.uproot``."""
+        self.switch(host, name, False)
+        del host.kept[name]
+
+    def values(self, host: "Host", name: str) -> Mapping[str, Tensor]:
+        """The trained values, wherever they are now."""
+        if name in host.exchanged:
+            return host.planted(name)
+        return {**host.planted(name), **host.kept[name]}
+
+    def original(self, host: "Host", name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The originals are what is kept aside while this adapter is on."""
+        return {**state, **host.kept[name]} if name in host.exchanged else state

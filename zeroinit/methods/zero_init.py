@@ -1,0 +1,139 @@
+"""Zero-init gated prompts: LLaMA-Adapter, on any transformer."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from zeroinit.attention import Gate, GatedPrompt
+from zeroinit.condition import ImageCondition
+from zeroinit.methods import Method
+from zeroinit.prompts import LayerPrompts
+
+if TYPE_CHECKING:
+    from zeroinit.attach import Host
+
+
+@dataclass(frozen=True)
+class ZeroInit(Method):
+    """Prompts in the topmost layers, each opened by a gate that starts at zero.
+
+    Zhang et al., LLaMA-Adapter (https://arxiv.org/abs/2303.16199), eq. 5-8; also known as AdaptionPrompt and
+    zero-init attention. On a host of ``width`` with ``heads``, L adapted layers and prompts of length K train
+    ``L · (K · width + heads)`` parameters: 1,229,760 for LLaMA-7B with K = 10, L = 30.
+
+    Attributes:
+        length: K, prompt tokens a layer.
+        layers: L, counted from the top; None: all.
+        gate: "tanh" as the paper's training code; "identity" as its inference code and PEFT; "none": no gate.
+        per_head: one gate a head, else one a layer.
+        gate_init: the gates' first value, before their activation.
+        init_std: the prompts' first standard deviation.
+        dtype: of prompts and gates, whatever the host's; they are cast at use. In bfloat16 a usual step of
+            AdamW is lost to rounding for most prompt entries.
+        train_head: whether a task head, where there is one, trains along and is saved.
+        condition: the shape of the image features that prompts are conditioned on.
+
+    Raises:
+        ValueError: if a field is out of its range.
+    """
+
+    per_sample: ClassVar[bool] = True
+
+    length: int = 10
+    layers: int | None = None
+    gate: Gate = "tanh"
+    per_head: bool = True
+    gate_init: float = 0.0
+    init_std: float = 1.0
+    dtype: str = "float32"
+    train_head: bool = True
+    condition: ImageCondition | None = None
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"length is the number of prompt tokens, at least 1, not {self.length}")
+        if self.layers is not None and self.layers < 1:
+            raise ValueError(f"layers counts adapted layers from the top, at least 1 (None: all), not {self.layers}")
+        if self.gate not in ("tanh", "identity", "none"):
+            raise ValueError(f'gate is "tanh", "identity" or "none", not {self.gate!r}')
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ValueError(f'dtype is a floating type of torch, as "float32", not {self.dtype!r}')
+
+    def plant(self, host: "Host", name: str) -> None:
+        """See ``Method.plant``."""
+        sites = host.seam.sites()
+        layers = len(sites) if self.layers is None else self.layers
+        if layers > len(sites):
+            raise ValueError(f"layers={layers}, but {type(host.model).__name__} has {len(sites)} attention layers")
+        dtype = getattr(torch, self.dtype)
+        for site in sites[-layers:]:
+            device = next(site.module.parameters()).device
+            prompts = site.module._modules.get("zeroinit")
+            if prompts is None:
+                prompts = LayerPrompts(site.projection, host.switch)
+                prompts.train(site.module.training)
+                site.module.add_module("zeroinit", prompts)
+            prompt = GatedPrompt(
+                self.length,
+                site.width,
+                site.heads,
+                activation=self.gate,
+                per_head=self.per_head,
+                gate_init=self.gate_init,
+                init_std=self.init_std,
+                dtype=dtype,
+                device=device,
+            )
+            prompts.add_module(name, prompt)
+        if self.condition is not None:
+            top = sites[-1]
+            if any(site.width != top.width for site in sites[-layers:]):
+                raise ValueError("a condition needs adapted layers of one width")
+            device = next(top.module.parameters()).device
+            host.switch.projectors[name] = self.condition.projector(top.width, dtype=dtype, device=device)
+        host.seam.open()
+
+    def planted(self, host: "Host", name: str) -> dict[str, nn.Parameter]:
+        """``layers.{index}.prompt`` and ``.gate``, the index counted from the host's lowest attention."""
+        found: dict[str, nn.Parameter] = {}
+        for index, site in enumerate(host.seam.sites()):
+            prompts = site.module._modules.get("zeroinit")
+            if isinstance(prompts, LayerPrompts) and name in prompts._modules:
+                prompt = prompts.get_submodule(name)
+                found |= {f"layers.{index}.{key}": value for key, value in prompt.named_parameters()}
+        if name in host.switch.projectors:
+            projector = host.switch.projectors[name]
+            found |= {f"condition.{key}": value for key, value in projector.named_parameters()}
+        return found
+
+    def switch(self, host: "Host", name: str, on: bool) -> None:
+        """Nothing to do: the names in the host's state decide."""
+
+    def uproot(self, host: "Host", name: str) -> None:
+        """See ``Method.uproot``."""
+        left = False
+        for module in host.model.modules():
+            prompts = module._modules.get("zeroinit")
+            if isinstance(prompts, LayerPrompts):
+                prompts._modules.pop(name, None)
+                prompts.cache.clear()
+                if not any(True for _ in prompts.children()):
+                    del module._modules["zeroinit"]
+                else:
+                    left = True
+        if name in host.switch.projectors:
+            del host.switch.projectors[name]
+        host.seam.close()
+        if left:
+            host.seam.open()
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> Self:
+        """See ``Method.from_fields``; a condition comes as a mapping."""
+        condition = values.get("condition")
+        if isinstance(condition, Mapping):
+            values = {**values, "condition": ImageCondition(**condition)}
+        return super().from_fields(values)

@@ -1,0 +1,160 @@
+"""Where each model library lets a term into its attention: one file a library, found by its name.
+
+A seam answers for a host: its attention modules bottom to top, its blocks, its task head. Methods use only that.
+"""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+Layout = Literal["separate", "stacked", "interleaved"]
+
+
+class UnsupportedHostError(ValueError):
+    """The model's attention cannot be reached; the message says why and what is supported."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """How one attention module makes keys and values out of tokens, by the names of its own parts.
+
+    ``layout`` tells what the key map returns: "separate", keys alone; "stacked", keys and values (and perhaps
+    queries before them) one after the other; "interleaved", query, key and value of each head side by side.
+    """
+
+    key: str
+    value: str
+    kv_heads: int
+    head_dim: int
+    layout: Layout = "separate"
+    key_norm: str | None = None
+    value_norm: str | None = None
+    clip: float | None = None
+
+    def __call__(self, attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Project (rows, prompt, width) to keys and values of (rows, kv_heads, prompt, head_dim)."""
+        key, value = self._maps(attention, tokens)
+        if self.key_norm:
+            key = self._normalize(getattr(attention, self.key_norm), key)
+        if self.clip is not None:
+            key, value = key.clamp(-self.clip, self.clip), value.clamp(-self.clip, self.clip)
+        key = key.unflatten(-1, (self.kv_heads, -1)) if key.dim() == 3 else key
+        value = value.unflatten(-1, (self.kv_heads, -1)) if value.dim() == 3 else value
+        if self.value_norm:
+            value = getattr(attention, self.value_norm)(value)
+        return key.transpose(1, 2), value.transpose(1, 2)
+
+    def parameters(self, attention: nn.Module) -> list[nn.Parameter]:
+        """The host's parameters that keys and values are made with."""
+        parts = dict.fromkeys(name for name in (self.key, self.value, self.key_norm, self.value_norm) if name)
+        return [parameter for name in parts for parameter in getattr(attention, name).parameters()]
+
+    def _maps(self, attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (rows, prompt, kv_heads · head_dim) or already split in heads."""
+        key = getattr(attention, self.key)(tokens)
+        if self.layout == "separate":
+            return key, getattr(attention, self.value)(tokens)
+        if self.layout == "stacked":
+            size = self.kv_heads * self.head_dim
+            return key[..., -2 * size : -size], key[..., -size:]
+        _, key, value = key.unflatten(-1, (self.kv_heads, 3, self.head_dim)).unbind(-2)
+        return key, value
+
+    def _normalize(self, norm: nn.Module, key: Tensor) -> Tensor:
+        """Apply a norm over all heads at once or over each, as the shape of its weight says."""
+        weight = getattr(norm, "weight", None)
+        if weight is not None and weight.shape == (self.kv_heads * self.head_dim,) and self.kv_heads > 1:
+            return norm(key.flatten(2))
+        return norm(key.unflatten(-1, (self.kv_heads, -1)) if key.dim() == 3 else key)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention module of a host that can take a term, and the numbers that its prompts need."""
+
+    name: str
+    module: nn.Module
+    block: nn.Module
+    width: int
+    heads: int
+    query_map: str
+    projection: Projection
+
+
+class Seam(ABC):
+    """What a model library must answer so that methods can adapt its models."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @property
+    @abstractmethod
+    def host_type(self) -> str:
+        """The architecture's name, for the fingerprint of saved adapters."""
+
+    @abstractmethod
+    def sites(self) -> list[Site]:
+        """The attention modules, bottom to top.
+
+        Raises:
+            UnsupportedHostError: if the attention cannot be reached.
+        """
+
+    @abstractmethod
+    def head_name(self) -> str | None:
+        """The path of the task head in the model, None if it has none."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Let the planted prompts act in the host's forward passes; safe to call again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Undo ``open``."""
+
+
+def seam_of(model: nn.Module) -> Seam:
+    """The seam of the library that the model's class comes from; nothing is imported for any other.
+
+    Raises:
+        UnsupportedHostError: if no library here is the model's.
+    """
+    libraries = names()
+    for cls in type(model).__mro__:
+        library = cls.__module__.partition(".")[0]
+        if library in libraries:
+            return importlib.import_module(f"{__name__}.{library}").ModelSeam(model)
+    inside = next((name for name, child in model.named_modules() if name and _is_hosted(child, libraries)), None)
+    hint = f"; attach to the model inside, at .{inside}" if inside else ""
+    raise UnsupportedHostError(
+        f"{type(model).__name__} is not a model of {' or '.join(libraries)}{hint}"
+    )
+
+
+def names() -> list[str]:
+    """The supported libraries: the files of this folder."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def _is_hosted(module: nn.Module, libraries: list[str]) -> bool:
+    bases = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(module).__mro__}
+    return "transformers.PreTrainedModel" in bases or type(module).__module__.startswith("timm.models.")
+
+
+def remove_hooks(model: nn.Module, hooks: tuple[Callable[..., object], ...]) -> None:
+    """Take these functions off every module; they are found by identity, so that a deep copy can be cleaned too."""
+    for module in model.modules():
+        for table in (module._forward_pre_hooks, module._forward_hooks):
+            for handle in [handle for handle, hook in table.items() if hook in hooks]:
+                del table[handle]
+                for flags in (
+                    module._forward_pre_hooks_with_kwargs,
+                    module._forward_hooks_with_kwargs,
+                    module._forward_hooks_always_called,
+                ):
+                    flags.pop(handle, None)

@@ -1,0 +1,330 @@
+"""The seam of Hugging Face transformers: one attention function, registered under a name of its own.
+
+It calls the function that the user had (sdpa, eager, flash, flex) and adds the prompts' term to the context it
+returns, from the very query it was handed: after rotary embedding, after any query norm, before the output map.
+The mask function is registered under the same name, or transformers would pass no mask and lose causality.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import AttentionInterface
+
+from zeroinit.prompts import LayerPrompts, State
+from zeroinit.seams import Layout, Projection, Seam, Site, UnsupportedHostError, remove_hooks
+
+PREFIX = "zeroinit_"
+SUPPORTED = (
+    "supported are self-attentions that call transformers' AttentionInterface with separate, stacked or "
+    "interleaved key and value maps: LLaMA, Mistral, Qwen, Gemma, Phi, GPT-2, OPT, BERT, RoBERTa, ViT, CLIP and most others"
+)
+
+_QUERIES = ("q_proj", "query", "q_lin", "linear_q", "Wq", "to_q", "q")
+_KEYS = ("k_proj", "key", "k_lin", "linear_k", "Wk", "to_k", "k")
+_VALUES = ("v_proj", "value", "v_lin", "linear_v", "Wv", "to_v", "v")
+_FUSED: dict[str, Layout] = {
+    "qkv_proj": "stacked",
+    "c_attn": "stacked",
+    "Wqkv": "stacked",
+    "qkv": "stacked",
+    "query_key_value": "interleaved",
+}
+_KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm", "k_layer_norm", "qk_norm")
+_VALUE_NORMS = ("v_norm",)
+# Parts that act on queries alone, or on the context after the term has joined it.
+_APART = (
+    set(_QUERIES)
+    | {"q_norm", "query_layernorm", "q_layernorm", "q_layer_norm", "sinks", "scaling", "rotary_emb"}
+    | {"o_proj", "out_proj", "dense", "proj", "projection", "projection_layer", "Wo", "to_out", "c_proj"}
+    | {"out_lin", "linear_out", "output", "o", "gate_proj", "g_proj", "attn_sub_norm", "inner_attn_ln"}
+    | {"LayerNorm", "out_drop", "projection_dropout", "proj_drop", "relative_attention_bias"}
+)
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *args: Any,
+    zeroinit_state: State | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The user's attention function plus the term: context (batch, tokens, heads, head_dim), weights or None."""
+    context, weights = _host_attention(module)(module, query, key, value, attention_mask, *args, **kwargs)
+    prompts = module._modules.get("zeroinit")
+    if not isinstance(prompts, LayerPrompts):
+        return context, weights
+    scale = kwargs.get("scaling")
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    term = prompts.term(module, query, scale, kwargs.get("softcap"), zeroinit_state)
+    if term is None:
+        return context, weights
+    term = term.transpose(1, 2).to(context.dtype)
+    return (context + term if torch.is_grad_enabled() else context.add_(term)), weights
+
+
+def _host_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """The function that the module would have called without us."""
+    config: Any = module.config
+    implementation = config._attn_implementation.removeprefix(PREFIX)
+    interface, eager = _dispatch(type(module))
+    function = interface.get_interface(implementation, eager)
+    return _under_its_own_name(function, config, implementation) if "flash" in implementation else function
+
+
+def _under_its_own_name(function: Callable[..., Any], config: Any, implementation: str) -> Callable[..., Any]:
+    """Flash attention reads the implementation's name again while it runs: show it the user's."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        config._attn_implementation_internal = implementation
+        try:
+            return function(*args, **kwargs)
+        finally:
+            config._attn_implementation_internal = PREFIX + implementation
+
+    return call
+
+
+_DISPATCH: dict[type[nn.Module], tuple[AttentionInterface, Callable[..., Any]]] = {}
+
+
+def _dispatch(cls: type[nn.Module]) -> tuple[AttentionInterface, Callable[..., Any]]:
+    """The interface and the eager function that a module's forward names."""
+    if cls not in _DISPATCH:
+        forward: Any = inspect.unwrap(cls.forward)
+        names = forward.__code__.co_names
+        eager = next((name for name in names if name.endswith("eager_attention_forward")), None)
+        scope = forward.__globals__
+        _DISPATCH[cls] = scope["ALL_ATTENTION_FUNCTIONS"], scope.get(eager or "", None)
+    return _DISPATCH[cls]
+
+
+def _wrap(config: Any) -> None:
+    """Put our function over the attention implementation that a config names."""
+    implementation = config._attn_implementation
+    if implementation.startswith(PREFIX):
+        return
+    name = PREFIX + implementation
+    AttentionInterface.register(name, attention)
+    if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
+        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
+    config._attn_implementation_internal = name
+
+
+def _keep_wrapped(module: nn.Module, args: tuple[Any, ...]) -> None:
+    """Before an adapted attention runs: a later ``set_attn_implementation`` must not lose the adapter."""
+    del args
+    config: Any = module.config
+    if not config._attn_implementation.startswith(PREFIX):
+        _wrap(config)
+
+
+def _carry_state(
+    block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Before a checkpointed block runs: its recomputation must see the state of its own forward.
+
+    transformers checkpoints a block's ``forward`` with the keyword arguments of the call, and blocks hand those
+    down to the attention function: what rides on them is replayed.
+    """
+    if not (block.training and getattr(block, "gradient_checkpointing", False)):
+        return None
+    prompts = next(module for module in block.modules() if isinstance(module, LayerPrompts))
+    return args, {**kwargs, "zeroinit_state": prompts.switch.state}
+
+
+def _derive_positions(
+    base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Before a rotary host runs with a padded mask and no positions: count them from the first real token.
+
+    The term depends on absolute positions, since queries are rotated and prompt keys are not. Rows without
+    left padding get the positions that the host would count itself.
+    """
+    if not any(_switch_of(base).state.names):
+        return None
+    bound = inspect.signature(base.forward).bind_partial(*args, **kwargs)
+    given = bound.arguments
+    mask, tokens = given.get("attention_mask"), given.get("input_ids")
+    tokens = given.get("inputs_embeds") if tokens is None else tokens
+    if given.get("position_ids") is not None or not isinstance(mask, Tensor) or mask.dim() != 2:
+        return None
+    if tokens is None or mask.shape[1] < tokens.shape[1]:
+        return None
+    leading = (mask.cumsum(-1) == 0).sum(-1, keepdim=True)
+    positions = (torch.arange(mask.shape[1], device=mask.device)[None] - leading).clamp(min=0)
+    return args, {**kwargs, "position_ids": positions[:, -tokens.shape[1] :]}
+
+
+def _switch_of(module: nn.Module) -> Any:
+    return next(child.switch for child in module.modules() if isinstance(child, LayerPrompts))
+
+
+class ModelSeam(Seam):
+    """The seam of one transformers model."""
+
+    model: PreTrainedModel
+
+    @property
+    def host_type(self) -> str:
+        """The config's ``model_type``."""
+        return str(self.model.config.model_type)
+
+    def sites(self) -> list[Site]:
+        """See ``Seam.sites``."""
+        found = {
+            name: module
+            for name, module in self.model.named_modules()
+            if _reachable(module) and not _is_cross(name, module)
+        }
+        if not found:
+            raise UnsupportedHostError(
+                f"{type(self.model).__name__} has no self-attention that calls AttentionInterface; {SUPPORTED}"
+            )
+        self._refuse_composites(found)
+        return [self._site(name, module) for name, module in found.items()]
+
+    def head_name(self) -> str | None:
+        """``score``, ``classifier`` or ``qa_outputs``; a language-model head is never one."""
+        names = ("score", "classifier", "qa_outputs")
+        children = dict(self.model.named_children())
+        return next((name for name in names if any(True for _ in children.get(name, nn.Module()).parameters())), None)
+
+    def open(self) -> None:
+        """See ``Seam.open``."""
+        adapted = {
+            name: module
+            for name, module in self.model.named_modules()
+            if isinstance(module._modules.get("zeroinit"), LayerPrompts)
+        }
+        hooks: list[tuple[nn.Module, Callable[..., Any], bool]] = []
+        for name, module in adapted.items():
+            _wrap(module.config)
+            hooks.append((module, _keep_wrapped, False))
+            hooks.append((self._block(name), _carry_state, True))
+        base = self._base(next(iter(adapted)))
+        if _is_rotary(base):
+            hooks.append((base, _derive_positions, True))
+        for module, hook, with_kwargs in hooks:
+            if hook not in module._forward_pre_hooks.values():
+                module.register_forward_pre_hook(hook, with_kwargs=with_kwargs)
+
+    def close(self) -> None:
+        """See ``Seam.close``."""
+        remove_hooks(self.model, (_keep_wrapped, _carry_state, _derive_positions))
+        for module in self.model.modules():
+            config: Any = getattr(module, "config", None)
+            name = getattr(config, "_attn_implementation", None)
+            if isinstance(name, str):
+                config._attn_implementation_internal = name.removeprefix(PREFIX)
+
+    def _site(self, name: str, module: nn.Module) -> Site:
+        heads, query_map, projection = _projection(name, module)
+        key = getattr(module, projection.key)
+        width = key.in_features if hasattr(key, "in_features") else key.weight.shape[0]
+        return Site(name, module, self._block(name), width, heads, query_map, projection)
+
+    def _refuse_composites(self, found: dict[str, nn.Module]) -> None:
+        """Several towers, or an encoder with a decoder: which one is meant cannot be guessed."""
+        paths = {module: path for path, module in self.model.named_modules()}
+        towers = dict.fromkeys(paths[self._base(name)] for name in found)
+        if len(towers) > 1:
+            raise UnsupportedHostError(
+                f"{type(self.model).__name__} has several towers; attach to the one you mean: "
+                + ", ".join(f".{path}" for path in towers)
+            )
+
+    def _chain(self, name: str) -> list[nn.Module]:
+        """The modules from the model down to the one of this path."""
+        parts = name.split(".") if name else []
+        return [self.model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
+
+    def _base(self, name: str) -> nn.Module:
+        """The innermost model that owns a module: the one that makes positions and masks."""
+        return next(m for m in reversed(self._chain(name)) if isinstance(m, PreTrainedModel))
+
+    def _block(self, name: str) -> nn.Module:
+        """The transformer block of an attention module: the element of a list of layers that holds it."""
+        chain = self._chain(name)
+        inside = [b for a, b in zip(chain, chain[1:], strict=False) if isinstance(a, nn.ModuleList)]
+        return inside[-1] if inside else chain[-1]
+
+
+def _reachable(module: nn.Module) -> bool:
+    """Whether a module's forward dispatches its attention through the interface."""
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
+
+
+def _is_cross(name: str, module: nn.Module) -> bool:
+    """Cross-attention and pooling attention see other tokens than a layer's own."""
+    text = f"{name.rpartition('.')[2]} {type(module).__name__}".lower()
+    named = any(word in text for word in ("cross", "encoder_attn", "encdec", "pool"))
+    return named or "crossattention" in name.lower() or bool(getattr(module, "is_cross_attention", False))
+
+
+def _is_rotary(base: nn.Module) -> bool:
+    rotary = any("rotary" in type(module).__name__.lower() for module in base.modules())
+    return rotary and "position_ids" in inspect.signature(base.forward).parameters
+
+
+def _projection(name: str, module: nn.Module) -> tuple[int, str, Projection]:
+    """(heads of queries, the query map's name, how keys and values are made), from the names of a module's parts.
+
+    Raises:
+        UnsupportedHostError: if a part is not known: it could change keys or values unseen.
+    """
+    parts = {child for child, part in module.named_children() if child != "zeroinit" and part is not None}
+    parts |= {parameter for parameter, _ in module.named_parameters(recurse=False)}
+    key = next((part for part in _KEYS if part in parts), None)
+    value = next((part for part in _VALUES if part in parts), None)
+    fused = next((part for part in _FUSED if part in parts), None)
+    key_norm = next((part for part in _KEY_NORMS if part in parts), None)
+    value_norm = next((part for part in _VALUE_NORMS if part in parts), None)
+    maps = (key, value) if key and value else (fused, fused)
+    strange = parts - _APART - {*maps, key_norm, value_norm}
+    strange = {part for part in strange if "dropout" not in part}
+    where = f"{type(module).__name__} at .{name}"
+    if maps[0] is None or maps[1] is None:
+        raise UnsupportedHostError(f"{where} has no key and value maps known here, only {sorted(parts)}; {SUPPORTED}")
+    if strange or not _dispatch(type(module))[1]:
+        what = f"unknown parts {sorted(strange)} that may change keys or values" if strange else "no eager attention"
+        raise UnsupportedHostError(f"{where} has {what}; {SUPPORTED}")
+    head_dim = _number(module, "head_dim", "attention_head_size", "dim_per_head", "attention_head_dim", "d_k")
+    heads = _number(module, "num_heads", "num_attention_heads", "n_heads", "num_query_heads")
+    if heads is None or (head_dim is None and key is None):
+        raise UnsupportedHostError(f"{where} does not say how many heads it has; {SUPPORTED}")
+    layout: Layout = "separate" if key and value else _FUSED[str(fused)]
+    kv_heads = _number(module, "num_key_value_heads", "num_kv_heads", "kv_heads") or heads
+    if layout == "separate" and head_dim:
+        kv_heads = _rows(getattr(module, str(key))) // head_dim
+    clip = getattr(module.config, "clip_qkv", None) or getattr(module, "clip_qkv", None)
+    query = next((part for part in _QUERIES if part in parts), maps[0])
+    return heads, query, Projection(
+        maps[0], maps[1], kv_heads, head_dim or 0, layout, key_norm, value_norm, clip
+    )
+
+
+def _rows(linear: nn.Module) -> int:
+    """How many numbers a map returns for a token."""
+    return int(getattr(linear, "out_features", 0) or linear.weight.shape[0])  # type: ignore[index]
+
+
+def _number(module: nn.Module, *names: str) -> int | None:
+    """The first of these numbers that a module, or else its config, has."""
+    for owner in (module, getattr(module, "config", None)):
+        for name in names:
+            number = getattr(owner, name, None)
+            if isinstance(number, int) and not isinstance(number, bool):
+                return number
+    return None
+
+
+__all__ = ["ModelSeam", "attention"]
