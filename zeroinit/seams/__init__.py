@@ -25,6 +25,7 @@ class Projection:
 
     ``layout`` tells what the key map returns: "separate", keys alone; "stacked", keys and values (and perhaps
     queries before them) one after the other; "interleaved", query, key and value of each head side by side.
+    ``biases`` are those of keys and values that the host adds behind a map without bias.
     """
 
     key: str
@@ -35,10 +36,13 @@ class Projection:
     key_norm: str | None = None
     value_norm: str | None = None
     clip: float | None = None
+    biases: tuple[str, str] | None = None
 
     def __call__(self, attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Project (rows, prompt, width) to keys and values of (rows, kv_heads, prompt, head_dim)."""
         key, value = self._maps(attention, tokens)
+        if self.biases:
+            key, value = (x + getattr(attention, bias) for x, bias in zip((key, value), self.biases, strict=True))
         if self.key_norm:
             key = self._normalize(getattr(attention, self.key_norm), key)
         if self.clip is not None:
@@ -49,10 +53,11 @@ class Projection:
             value = getattr(attention, self.value_norm)(value)
         return key.transpose(1, 2), value.transpose(1, 2)
 
-    def parameters(self, attention: nn.Module) -> list[nn.Parameter]:
-        """The host's parameters that keys and values are made with."""
+    def parameters(self, attention: nn.Module) -> list[Tensor]:
+        """The host's tensors that keys and values are made with."""
         parts = dict.fromkeys(name for name in (self.key, self.value, self.key_norm, self.value_norm) if name)
-        return [parameter for name in parts for parameter in getattr(attention, name).parameters()]
+        found = [parameter for name in parts for parameter in getattr(attention, name).parameters()]
+        return found + [getattr(attention, name) for name in self.biases or ()]
 
     def _maps(self, attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, each (rows, prompt, kv_heads · head_dim) or already split in heads."""

@@ -1,0 +1,166 @@
+"""The seam of timm: two hooks on an attention module, and no forward of ours.
+
+``q_norm`` lets the true query be seen on its way; ``norm`` (else ``proj``) is handed the context before the
+output map, where the term joins it. Rotary models rotate the query after ``q_norm``: timm's own function
+rotates it here with the embedding that the attention was called with.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers import Attention, AttentionRope, apply_rot_embed_cat
+from timm.models.eva import EvaAttention
+from timm.models.vision_transformer_relpos import RelPosAttention
+from torch import Tensor, nn
+
+from zeroinit.prompts import LayerPrompts, State
+from zeroinit.seams import Projection, Seam, Site, UnsupportedHostError, remove_hooks
+
+REACHABLE = (Attention, AttentionRope, EvaAttention, RelPosAttention)
+SUPPORTED = (
+    "supported are timm models built of its Attention, AttentionRope, EvaAttention or RelPosAttention: ViT, DeiT, "
+    "DINOv2, DINOv3, EVA, SigLIP, FlexiViT, NaFlexViT and their like"
+)
+
+
+@dataclass(eq=False)
+class Tap:
+    """What the hooks of one attention module pass to each other during a forward pass.
+
+    It hangs on the query norm, the context's module and the prompts, outside the module tree: hooks find it on
+    the module that they are called on, so a deep copy has a tap of its own.
+    """
+
+    attention: nn.Module
+    query: Tensor | None = None
+    rope: Tensor | None = None
+    state: State | None = None
+
+    @property
+    def prompts(self) -> LayerPrompts:
+        """The prompts planted in the attention module."""
+        return self.attention._modules["zeroinit"]  # type: ignore[return-value]
+
+
+def _tap_of(module: nn.Module) -> Tap:
+    return module.__dict__["zeroinit_tap"]
+
+
+def _see_rope(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Before the attention runs: keep the rotary embedding that it was called with."""
+    _tap_of(attention).rope = args[1] if len(args) > 1 else kwargs.get("rope")
+
+
+def _see_query(norm: nn.Module, args: tuple[Any, ...], query: Tensor) -> None:
+    """After the query norm: keep the query."""
+    del args
+    _tap_of(norm).query = query
+
+
+def _add_term(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """Before the context is normalized or projected: add the term to it."""
+    tap = _tap_of(module)
+    attention, query, rope = tap.attention, tap.query, tap.rope
+    tap.query = tap.rope = None
+    if query is None:
+        raise RuntimeError("zeroinit saw no query: this attention did not call its q_norm")
+    if rope is not None:
+        prefix: int = attention.num_prefix_tokens  # type: ignore[assignment]
+        half = getattr(attention, "rotate_half", False)
+        rotated = apply_rot_embed_cat(query[:, :, prefix:], rope, half=half)
+        query = torch.cat([query[:, :, :prefix], rotated], dim=2).to(args[0].dtype)
+    term = tap.prompts.term(attention, query, attention.scale, None, tap.state)  # type: ignore[arg-type]
+    if term is None:
+        return None
+    context = args[0]
+    term = term.transpose(1, 2).reshape(context.shape).to(context.dtype)
+    return (context + term if torch.is_grad_enabled() else context.add_(term), *args[1:])
+
+
+def _carry_state(block: nn.Module, args: tuple[Any, ...]) -> None:
+    """Before a block runs: its recomputation under gradient checkpointing must see the state of its own forward.
+
+    timm checkpoints a block with its hooks, and recomputes it from the same tensor object: the state rides on it.
+    """
+    taps = [_tap_of(m) for m in block.modules() if "zeroinit" in m._modules and "zeroinit_tap" in m.__dict__]
+    state = None
+    if block.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        tokens = args[0]
+        state = getattr(tokens, "zeroinit_state", None)
+        if state is None:
+            state = tokens.zeroinit_state = taps[0].prompts.switch.state
+    for tap in taps:
+        tap.state = state
+
+
+class ModelSeam(Seam):
+    """The seam of one timm model."""
+
+    @property
+    def host_type(self) -> str:
+        """The class of the model."""
+        return f"timm {type(self.model).__name__}"
+
+    def sites(self) -> list[Site]:
+        """See ``Seam.sites``."""
+        found = [(name, module) for name, module in self.model.named_modules() if isinstance(module, REACHABLE)]
+        if not found:
+            raise UnsupportedHostError(f"{type(self.model).__name__} has no attention known here; {SUPPORTED}")
+        return [self._site(name, module) for name, module in found]
+
+    def head_name(self) -> str | None:
+        """The path of what ``get_classifier()`` returns.
+
+        Raises:
+            UnsupportedHostError: if there are several classifiers.
+        """
+        head: Any = self.model.get_classifier() if hasattr(self.model, "get_classifier") else None
+        if isinstance(head, tuple | list):
+            raise UnsupportedHostError(f"{type(self.model).__name__} has {len(head)} classifiers, one is supported")
+        if not isinstance(head, nn.Module) or not any(True for _ in head.parameters()):
+            return None
+        return next(name for name, module in self.model.named_modules() if module is head)
+
+    def open(self) -> None:
+        """See ``Seam.open``."""
+        for name, module in self.model.named_modules():
+            if not isinstance(module._modules.get("zeroinit"), LayerPrompts):
+                continue
+            context = module.norm if isinstance(getattr(module, "norm", None), nn.Module) else module.proj
+            hooked: list[tuple[Any, Callable[..., Any]]] = [(context, _add_term), (self._block(name), _carry_state)]
+            for part, hook in hooked:
+                if hook not in part._forward_pre_hooks.values():
+                    part.register_forward_pre_hook(hook)
+            norm: Any = module.q_norm
+            if _see_query not in norm._forward_hooks.values():
+                norm.register_forward_hook(_see_query)
+                module.register_forward_pre_hook(_see_rope, with_kwargs=True)
+                tap = Tap(module)
+                for part in (module, norm, context):
+                    part.__dict__["zeroinit_tap"] = tap  # type: ignore[index]
+
+    def close(self) -> None:
+        """See ``Seam.close``."""
+        remove_hooks(self.model, (_add_term, _carry_state, _see_query, _see_rope))
+        for module in self.model.modules():
+            module.__dict__.pop("zeroinit_tap", None)
+
+    def _site(self, name: str, module: Any) -> Site:
+        heads, head_dim = module.num_heads, module.head_dim
+        norm = "k_norm" if isinstance(getattr(module, "k_norm", None), nn.Module) else None
+        if getattr(module, "qkv", None) is not None:
+            biases = ("k_bias", "v_bias") if getattr(module, "k_bias", None) is not None else None
+            projection = Projection("qkv", "qkv", heads, head_dim, "stacked", norm, biases=biases)
+            return Site(name, module, self._block(name), module.qkv.in_features, heads, "qkv", projection)
+        kv_heads = getattr(module, "num_kv_heads", heads)
+        projection = Projection("k_proj", "v_proj", kv_heads, head_dim, "separate", norm)
+        return Site(name, module, self._block(name), module.k_proj.in_features, heads, "q_proj", projection)
+
+    def _block(self, name: str) -> nn.Module:
+        """The element of a list of blocks that holds the attention of this path."""
+        parts = name.split(".")
+        chain = [self.model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
+        lists = (nn.Sequential, nn.ModuleList)
+        return next((b for a, b in zip(chain, chain[1:], strict=False) if isinstance(a, lists)), chain[-1])
