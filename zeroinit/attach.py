@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zeroinit.condition import Condition
 from zeroinit.methods import Method
 from zeroinit.prompts import LayerPrompts, Switch
-from zeroinit.seams import seam_of
+from zeroinit.seams import Seam, seam_of
 
 Model = TypeVar("Model", bound=nn.Module)
 Names = tuple[str | None, ...]
@@ -32,6 +32,9 @@ class Host(nn.Module):
         exchanged: the adapters whose kept values are in the host now, and the host's own aside.
         tuners: PEFT's tuners, by method.
     """
+
+    model: nn.Module
+    seam: Seam
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -247,7 +250,9 @@ def activate(model: Model, names: str | Sequence[str | None]) -> Model:
     if len(set(chosen)) > 1:
         for name in host.adapters(chosen):
             if not host.methods[name].per_sample:
-                raise ValueError(f"adapter {name!r} is {type(host.methods[name]).__name__}: it serves whole batches only")
+                raise ValueError(
+                    f"adapter {name!r} is {type(host.methods[name]).__name__}: it serves whole batches only"
+                )
         shapes = {_shapes(host.head_of(name)) for name in chosen}
         if len(shapes) > 1:
             raise ValueError(f"heads of different shape cannot share a batch: {' and '.join(map(str, sorted(shapes)))}")
@@ -276,9 +281,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def conditioned(
-    model: nn.Module, features: Tensor, mask: Tensor | Sequence[bool] | None = None
-) -> Iterator[None]:
+def conditioned(model: nn.Module, features: Tensor, mask: Tensor | Sequence[bool] | None = None) -> Iterator[None]:
     """Condition the prompts of every forward pass inside, ``generate`` included, on features of each sample.
 
     Args:

@@ -13,7 +13,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 Gate = Literal["tanh", "identity", "none"]
 
@@ -74,9 +73,7 @@ def gated_prompt_attention(
     return _attend(query, key, value, factor, scale, softcap)
 
 
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, factor: Tensor, scale: float, softcap: float | None
-) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, factor: Tensor, scale: float, softcap: float | None) -> Tensor:
     """(… heads, tokens, head_dim): the gate multiplies the probabilities, the smallest of the tensors."""
     scores = (query @ key.mT) * scale
     if softcap is not None:

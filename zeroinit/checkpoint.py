@@ -205,9 +205,7 @@ def _fill(model: Model, name: str, tensors: dict[str, Tensor], source: str) -> M
     return model
 
 
-def _load_peft(
-    model: Model, folder: Path, config: Mapping[str, Any], tensors: dict[str, Tensor], name: str
-) -> Model:
+def _load_peft(model: Model, folder: Path, config: Mapping[str, Any], tensors: dict[str, Tensor], name: str) -> Model:
     """PEFT's AdaptionPrompt: a scalar gate a layer without tanh, prompts of (1, K, width)."""
     if "gpt2" in str(getattr(getattr(model, "config", None), "model_type", "")):
         raise CheckpointError(f"{folder}: PEFT adds GPT-2's prompts behind its output map, which no gate here equals")

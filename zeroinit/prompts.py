@@ -4,8 +4,9 @@ Keys and values of prompts do not depend on the tokens, so they are made once a 
 all where nothing can change them: gradients off, module in eval mode, the same parameters and condition.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,28 +44,52 @@ class Switch:
         return before
 
 
-@dataclass(frozen=True, eq=False)
-class _Cached:
-    """Keys and values with what they were made from: they hold while every source is unchanged."""
+class _Source(NamedTuple):
+    """One thing that keys and values are made from, where it stands, and what it was then."""
+
+    owner: Mapping[str, object]
+    key: str
+    thing: object
+    version: int
+    address: int
+
+    @classmethod
+    def of(cls, owner: Mapping[str, object], key: str) -> "_Source":
+        thing = owner[key]
+        return cls(owner, key, thing, *_mark(thing))
+
+    def unchanged(self) -> bool:
+        """Whether the same object stands there with the same content."""
+        thing = self.owner.get(self.key)
+        return thing is self.thing and (self.address < 0 or _mark(thing) == (self.version, self.address))
+
+
+def _mark(thing: object) -> tuple[int, int]:
+    """(version, address) of a tensor's data; what has no data is told by its identity alone."""
+    if not isinstance(thing, Tensor):
+        return 0, -1
+    return 0 if thing.is_inference() else thing._version, thing.data_ptr()
+
+
+def _sources_in(module: nn.Module) -> Iterator[_Source]:
+    """Every tensor and every part of a module, at any depth."""
+    for table in (module._parameters, module._buffers, module._modules):
+        for key, thing in table.items():
+            yield _Source.of(table, key)
+            if isinstance(thing, nn.Module):
+                yield from _sources_in(thing)
+
+
+class _Cached(NamedTuple):
+    """Keys and values, and what they were made from: they hold while all of it is unchanged."""
 
     key: Tensor
     value: Tensor
-    dtype: torch.dtype
-    sources: tuple[tuple[Tensor, int, int], ...]
+    condition: Condition | None
+    sources: tuple[_Source, ...]
 
-    def holds(self, dtype: torch.dtype, sources: list[Tensor]) -> bool:
-        return (
-            self.dtype == dtype
-            and len(sources) == len(self.sources)
-            and all(
-                new is old and _version(new) == version and new.data_ptr() == pointer
-                for new, (old, version, pointer) in zip(sources, self.sources, strict=True)
-            )
-        )
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+    def holds(self, dtype: torch.dtype) -> bool:
+        return self.key.dtype == dtype and all(source.unchanged() for source in self.sources)
 
 
 class LayerPrompts(nn.Module):
@@ -97,13 +122,14 @@ class LayerPrompts(nn.Module):
             ValueError: if the batch is not a multiple of the number of names or of conditioned rows.
         """
         state = state or self.switch.state
-        if not any(name in self._modules for name in state.names):
+        names = state.names
+        if len(names) == 1:
+            alone = names[0] in self._modules
+            return self._term(str(names[0]), attention, query, scale, softcap, state.condition) if alone else None
+        if not any(name in self._modules for name in names):
             return None
         batch = query.shape[0]
-        rows_of = _rows_of(state.names, batch)
-        if len(rows_of) == 1:
-            (name,) = rows_of
-            return self._term(str(name), attention, query, scale, softcap, state.condition)
+        rows_of = _rows_of(names, batch)
         terms = {}
         for name, rows in rows_of.items():
             if name in self._modules:
@@ -156,27 +182,29 @@ class LayerPrompts(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(batch, heads, prompt, head_dim) each, the gate in the values; cached in eval mode."""
         batch, heads = query.shape[:2]
-        cacheable = not self.training and not torch.compiler.is_compiling()
-        sources = self._sources(name, attention, condition) if cacheable else []
         cached = self.cache.get(name)
-        if cached is None or not cacheable or not cached.holds(query.dtype, sources):
+        cacheable = not self.training and not torch.compiler.is_compiling()
+        if not cacheable or cached is None or cached.condition is not condition or not cached.holds(query.dtype):
             key, value = self._keys_values(name, attention, query.dtype, condition)
-            value = value * getattr(self, name).opening().to(value.dtype)
             key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
-            cached = _Cached(
-                key, value, query.dtype, tuple((x, _version(x), x.data_ptr()) for x in sources)
-            )
+            value = value * getattr(self, name).opening().to(value.dtype)
+            cached = _Cached(key, value, condition, ())
             if cacheable:
-                self.cache[name] = cached
+                self.cache[name] = cached._replace(sources=tuple(self._sources(name, attention, condition)))
         return _spread(cached.key, batch, expand=True), _spread(cached.value, batch, expand=True)
 
-    def _sources(self, name: str, attention: nn.Module, condition: Condition | None) -> list[Tensor]:
-        """Every tensor that the keys and values of an adapter are made from."""
-        sources = [*getattr(self, name).parameters(), *self.projection.parameters(attention)]
+    def _sources(self, name: str, attention: nn.Module, condition: Condition | None) -> Iterator[_Source]:
+        """Everything that the keys and values of an adapter are made from."""
+        yield from _sources_in(self.get_submodule(name))
+        for part in self.projection.parts(attention):
+            table = attention._modules if part in attention._modules else attention._parameters
+            table = attention._buffers if part in attention._buffers else table
+            yield _Source.of(table, part)
+            if isinstance(module := table[part], nn.Module):
+                yield from _sources_in(module)
         if condition is not None:
-            sources += [condition.features, *self.switch.projectors[name].parameters()]
-            sources += [] if condition.mask is None else [condition.mask]
-        return sources
+            yield from _sources_in(self.switch.projectors[name])
+            yield from (_Source.of(vars(condition), key) for key in ("features", "mask"))
 
     def train(self, mode: bool = True) -> "LayerPrompts":
         """Set the mode and forget what was cached."""
@@ -192,8 +220,6 @@ def _rows_of(names: tuple[str | None, ...], batch: int) -> dict[str | None, list
     """The rows of each adapter; name i serves ``batch / len(names)`` consecutive rows."""
     if batch % len(names):
         raise ValueError(f"a batch of {batch} rows is no multiple of the {len(names)} active adapter names")
-    if len(set(names)) == 1:
-        return {names[0]: []}
     repeats = batch // len(names)
     rows_of: dict[str | None, list[int]] = {}
     for row in range(batch):

@@ -88,9 +88,7 @@ class Lora(Method):
         if not 1 <= layers <= len(sites):
             raise ValueError(f"layers={layers}, but {type(host.model).__name__} has {len(sites)} attention layers")
         names = self.targets or tuple(dict.fromkeys(m for s in sites for m in (s.query_map, s.projection.value)))
-        targets = [
-            f"{site.name}.{name}" for site in sites[-layers:] for name in names if hasattr(site.module, name)
-        ]
+        targets = [f"{site.name}.{name}" for site in sites[-layers:] for name in names if hasattr(site.module, name)]
         if not targets:
             raise ValueError(f"no attention of {type(host.model).__name__} has a map called {' or '.join(names)}")
         return targets

@@ -1,8 +1,8 @@
 """Zero-init gated prompts: LLaMA-Adapter, on any transformer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from collections.abc import Mapping
 
 import torch
 from torch import nn

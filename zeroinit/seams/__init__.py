@@ -53,11 +53,10 @@ class Projection:
             value = getattr(attention, self.value_norm)(value)
         return key.transpose(1, 2), value.transpose(1, 2)
 
-    def parameters(self, attention: nn.Module) -> list[Tensor]:
-        """The host's tensors that keys and values are made with."""
-        parts = dict.fromkeys(name for name in (self.key, self.value, self.key_norm, self.value_norm) if name)
-        found = [parameter for name in parts for parameter in getattr(attention, name).parameters()]
-        return found + [getattr(attention, name) for name in self.biases or ()]
+    def parts(self, attention: nn.Module) -> list[str]:
+        """The names of the host's own parts that keys and values are made with."""
+        parts = (self.key, self.value, self.key_norm, self.value_norm, *(self.biases or ()))
+        return list(dict.fromkeys(part for part in parts if part and hasattr(attention, part)))
 
     def _maps(self, attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, each (rows, prompt, kv_heads · head_dim) or already split in heads."""
@@ -134,11 +133,9 @@ def seam_of(model: nn.Module) -> Seam:
         library = cls.__module__.partition(".")[0]
         if library in libraries:
             return importlib.import_module(f"{__name__}.{library}").ModelSeam(model)
-    inside = next((name for name, child in model.named_modules() if name and _is_hosted(child, libraries)), None)
+    inside = next((name for name, child in model.named_modules() if name and _is_hosted(child)), None)
     hint = f"; attach to the model inside, at .{inside}" if inside else ""
-    raise UnsupportedHostError(
-        f"{type(model).__name__} is not a model of {' or '.join(libraries)}{hint}"
-    )
+    raise UnsupportedHostError(f"{type(model).__name__} is not a model of {' or '.join(libraries)}{hint}")
 
 
 def names() -> list[str]:
@@ -146,7 +143,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
-def _is_hosted(module: nn.Module, libraries: list[str]) -> bool:
+def _is_hosted(module: nn.Module) -> bool:
     bases = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(module).__mro__}
     return "transformers.PreTrainedModel" in bases or type(module).__module__.startswith("timm.models.")
 

@@ -7,10 +7,12 @@ rotates it here with the embedding that the attention was called with.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from timm.layers import Attention, AttentionRope, apply_rot_embed_cat
+from timm.layers.attention import Attention, AttentionRope
+from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from timm.models.eva import EvaAttention
 from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import Tensor, nn
@@ -116,7 +118,8 @@ class ModelSeam(Seam):
         Raises:
             UnsupportedHostError: if there are several classifiers.
         """
-        head: Any = self.model.get_classifier() if hasattr(self.model, "get_classifier") else None
+        model: Any = self.model
+        head = model.get_classifier() if hasattr(model, "get_classifier") else None
         if isinstance(head, tuple | list):
             raise UnsupportedHostError(f"{type(self.model).__name__} has {len(head)} classifiers, one is supported")
         if not isinstance(head, nn.Module) or not any(True for _ in head.parameters()):
@@ -128,8 +131,12 @@ class ModelSeam(Seam):
         for name, module in self.model.named_modules():
             if not isinstance(module._modules.get("zeroinit"), LayerPrompts):
                 continue
-            context = module.norm if isinstance(getattr(module, "norm", None), nn.Module) else module.proj
-            hooked: list[tuple[Any, Callable[..., Any]]] = [(context, _add_term), (self._block(name), _carry_state)]
+            parts = module._modules
+            context = parts.get("norm") or parts["proj"]
+            hooked: list[tuple[Any, Callable[..., Any]]] = [
+                (context, _add_term),
+                (self._block(name), _carry_state),
+            ]
             for part, hook in hooked:
                 if hook not in part._forward_pre_hooks.values():
                     part.register_forward_pre_hook(hook)
@@ -163,4 +170,4 @@ class ModelSeam(Seam):
         parts = name.split(".")
         chain = [self.model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
         lists = (nn.Sequential, nn.ModuleList)
-        return next((b for a, b in zip(chain, chain[1:], strict=False) if isinstance(a, lists)), chain[-1])
+        return next((b for a, b in pairwise(chain) if isinstance(a, lists)), chain[-1])

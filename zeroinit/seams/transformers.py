@@ -7,6 +7,8 @@ The mask function is registered under the same name, or transformers would pass 
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,13 +17,14 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
-from zeroinit.prompts import LayerPrompts, State
+from zeroinit.prompts import LayerPrompts, State, Switch
 from zeroinit.seams import Layout, Projection, Seam, Site, UnsupportedHostError, remove_hooks
 
 PREFIX = "zeroinit_"
 SUPPORTED = (
     "supported are self-attentions that call transformers' AttentionInterface with separate, stacked or "
-    "interleaved key and value maps: LLaMA, Mistral, Qwen, Gemma, Phi, GPT-2, OPT, BERT, RoBERTa, ViT, CLIP and most others"
+    "interleaved key and value maps: LLaMA, Mistral, Qwen, Gemma, Phi, GPT-2, OPT, BERT, "
+    "RoBERTa, ViT, CLIP and most others"
 )
 
 _QUERIES = ("q_proj", "query", "q_lin", "linear_q", "Wq", "to_q", "q")
@@ -118,12 +121,52 @@ def _wrap(config: Any) -> None:
     config._attn_implementation_internal = name
 
 
-def _keep_wrapped(module: nn.Module, args: tuple[Any, ...]) -> None:
-    """Before an adapted attention runs: a later ``set_attn_implementation`` must not lose the adapter."""
-    del args
-    config: Any = module.config
-    if not config._attn_implementation.startswith(PREFIX):
+@dataclass(eq=False)
+class Shared:
+    """What the hook on a base model needs, hung on it outside the module tree."""
+
+    switch: Switch
+    configs: list[Any]
+    blocks: list[nn.Module]
+    rotary: bool
+
+
+def _prepare(
+    base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Before the base model runs: keep the seam in place, and give rotary hosts their positions."""
+    shared: Shared = base.__dict__["zeroinit_shared"]
+    for config in shared.configs:
         _wrap(config)
+    if base.training:
+        for block in shared.blocks:
+            if (
+                getattr(block, "gradient_checkpointing", False)
+                and _carry_state not in block._forward_pre_hooks.values()
+            ):
+                block.register_forward_pre_hook(_carry_state, with_kwargs=True)
+    if not shared.rotary or kwargs.get("position_ids") is not None or not any(shared.switch.state.names):
+        return None
+    positions = _positions(base, args, kwargs)
+    return None if positions is None else (args, {**kwargs, "position_ids": positions})
+
+
+def _positions(base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """(batch, tokens), counted from each row's first real token; None if the host can count them itself.
+
+    The term depends on absolute positions, since queries are rotated and prompt keys are not. Rows without
+    left padding get the positions that the host would give them.
+    """
+    given = inspect.signature(base.forward).bind_partial(*args, **kwargs).arguments if args else kwargs
+    mask, tokens = given.get("attention_mask"), given.get("input_ids")
+    tokens = given.get("inputs_embeds") if tokens is None else tokens
+    if given.get("position_ids") is not None or not isinstance(mask, Tensor) or mask.dim() != 2:
+        return None
+    if tokens is None or mask.shape[1] < tokens.shape[1]:
+        return None
+    leading = (mask.cumsum(-1) == 0).sum(-1, keepdim=True)
+    positions = (torch.arange(mask.shape[1], device=mask.device)[None] - leading).clamp(min=0)
+    return positions[:, -tokens.shape[1] :]
 
 
 def _carry_state(
@@ -140,33 +183,6 @@ def _carry_state(
     return args, {**kwargs, "zeroinit_state": prompts.switch.state}
 
 
-def _derive_positions(
-    base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Before a rotary host runs with a padded mask and no positions: count them from the first real token.
-
-    The term depends on absolute positions, since queries are rotated and prompt keys are not. Rows without
-    left padding get the positions that the host would count itself.
-    """
-    if not any(_switch_of(base).state.names):
-        return None
-    bound = inspect.signature(base.forward).bind_partial(*args, **kwargs)
-    given = bound.arguments
-    mask, tokens = given.get("attention_mask"), given.get("input_ids")
-    tokens = given.get("inputs_embeds") if tokens is None else tokens
-    if given.get("position_ids") is not None or not isinstance(mask, Tensor) or mask.dim() != 2:
-        return None
-    if tokens is None or mask.shape[1] < tokens.shape[1]:
-        return None
-    leading = (mask.cumsum(-1) == 0).sum(-1, keepdim=True)
-    positions = (torch.arange(mask.shape[1], device=mask.device)[None] - leading).clamp(min=0)
-    return args, {**kwargs, "position_ids": positions[:, -tokens.shape[1] :]}
-
-
-def _switch_of(module: nn.Module) -> Any:
-    return next(child.switch for child in module.modules() if isinstance(child, LayerPrompts))
-
-
 class ModelSeam(Seam):
     """The seam of one transformers model."""
 
@@ -179,7 +195,7 @@ class ModelSeam(Seam):
 
     def sites(self) -> list[Site]:
         """See ``Seam.sites``."""
-        found = {
+        found: dict[str, nn.Module] = {
             name: module
             for name, module in self.model.named_modules()
             if _reachable(module) and not _is_cross(name, module)
@@ -204,22 +220,23 @@ class ModelSeam(Seam):
             for name, module in self.model.named_modules()
             if isinstance(module._modules.get("zeroinit"), LayerPrompts)
         }
-        hooks: list[tuple[nn.Module, Callable[..., Any], bool]] = []
-        for name, module in adapted.items():
-            _wrap(module.config)
-            hooks.append((module, _keep_wrapped, False))
-            hooks.append((self._block(name), _carry_state, True))
         base = self._base(next(iter(adapted)))
-        if _is_rotary(base):
-            hooks.append((base, _derive_positions, True))
-        for module, hook, with_kwargs in hooks:
-            if hook not in module._forward_pre_hooks.values():
-                module.register_forward_pre_hook(hook, with_kwargs=with_kwargs)
+        for module in adapted.values():
+            _wrap(module.config)
+        base.__dict__["zeroinit_shared"] = Shared(
+            switch=next(iter(adapted.values())).zeroinit.switch,  # type: ignore[union-attr]
+            configs=list({id(module.config): module.config for module in adapted.values()}.values()),
+            blocks=list(dict.fromkeys(self._block(name) for name in adapted)),
+            rotary=_is_rotary(base),
+        )
+        if _prepare not in base._forward_pre_hooks.values():
+            base.register_forward_pre_hook(_prepare, with_kwargs=True)
 
     def close(self) -> None:
         """See ``Seam.close``."""
-        remove_hooks(self.model, (_keep_wrapped, _carry_state, _derive_positions))
+        remove_hooks(self.model, (_prepare, _carry_state))
         for module in self.model.modules():
+            module.__dict__.pop("zeroinit_shared", None)
             config: Any = getattr(module, "config", None)
             name = getattr(config, "_attn_implementation", None)
             if isinstance(name, str):
@@ -253,7 +270,7 @@ class ModelSeam(Seam):
     def _block(self, name: str) -> nn.Module:
         """The transformer block of an attention module: the element of a list of layers that holds it."""
         chain = self._chain(name)
-        inside = [b for a, b in zip(chain, chain[1:], strict=False) if isinstance(a, nn.ModuleList)]
+        inside = [b for a, b in pairwise(chain) if isinstance(a, nn.ModuleList)]
         return inside[-1] if inside else chain[-1]
 
 
@@ -307,8 +324,10 @@ def _projection(name: str, module: nn.Module) -> tuple[int, str, Projection]:
         kv_heads = _rows(getattr(module, str(key))) // head_dim
     clip = getattr(module.config, "clip_qkv", None) or getattr(module, "clip_qkv", None)
     query = next((part for part in _QUERIES if part in parts), maps[0])
-    return heads, query, Projection(
-        maps[0], maps[1], kv_heads, head_dim or 0, layout, key_norm, value_norm, clip
+    return (
+        heads,
+        query,
+        Projection(maps[0], maps[1], kv_heads, head_dim or 0, layout, key_norm, value_norm, clip),
     )
 
 
