@@ -1,0 +1,169 @@
+"""python -m tasks list|plan|run|report|score|speed: the suite from the command line."""
+
+import importlib
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasks.bench import commandline as flags
+from tasks.bench import discover
+from tasks.bench import task as tasks
+from tasks.bench.config import TIERS, Run, parse_settings
+from tasks.bench.errors import InputError
+from tasks.bench.store import Store
+from tasks.bench.suite import plan as plan_of
+from tasks.bench.suite import read
+from tasks.bench.tables import tables
+
+app = flags.new_app("The zeroinit benchmark suite.")
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A file in tasks/suites, or a path to a .toml.")]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A suite's runs and the store they belong to."""
+
+    runs: list[Run]
+    store: Store
+
+
+@app.command("list")
+def list_all() -> None:
+    """Every task, backbone, method, tier and suite by its flag value."""
+    from zeroinit import methods
+
+    found = {
+        "task": discover.names("task"),
+        "backbone": discover.names("backbone"),
+        "method": sorted([*methods.names(), "frozen"]),
+        "tier": list(TIERS),
+        "suite": discover.names("suite"),
+    }
+    for kind, names in found.items():
+        print(f"{kind:<9} {' '.join(names)}")
+
+
+@app.command()
+def plan(
+    suite: SuiteName,
+    train: flags.Train = None,
+    eval: flags.Eval = None,
+    data: flags.Data = None,
+    limit: flags.Limit = None,
+    results: flags.Results = flags.LOCAL,
+    device: flags.Device = "auto",
+    skip_bad: flags.SkipBad = False,
+    set: flags.Set = None,
+) -> None:
+    """The cells of a suite and their state; nothing runs."""
+    given = {
+        "train": train,
+        "eval": eval,
+        "data": data,
+        "limit": limit,
+        "device": device,
+        "skip_bad": skip_bad,
+    }
+    planned = _planned(suite, given, set, results)
+    for run in planned.runs:
+        print(f"{planned.store.state(run.cell):<8} {run.cell}")
+
+
+@app.command()
+def run(
+    suite: SuiteName,
+    train: flags.Train = None,
+    eval: flags.Eval = None,
+    data: flags.Data = None,
+    limit: flags.Limit = None,
+    results: flags.Results = flags.LOCAL,
+    device: flags.Device = "auto",
+    skip_bad: flags.SkipBad = False,
+    set: flags.Set = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, each in its own process.")] = 1,
+) -> int:
+    """Run the cells of a suite that are missing, then print its tables; exit code 1 if a cell failed."""
+    from tasks.bench.jobs import run_all
+
+    given = {
+        "train": train,
+        "eval": eval,
+        "data": data,
+        "limit": limit,
+        "device": device,
+        "skip_bad": skip_bad,
+    }
+    planned = _planned(suite, given, set, results)
+    missing = [run for run in planned.runs if not planned.store.has(run.cell)]
+    print(f"{suite}: {len(planned.runs)} cells, {len(missing)} to run, {jobs} at a time", file=sys.stderr)
+    failures = run_all(missing, planned.store, jobs)
+    planned.store.export()
+    print(tables([row for run in planned.runs for row in planned.store.rows_of(run.cell)]), end="")
+    if failures:
+        print(f"{len(failures)} of {len(missing)} cells failed: {', '.join(failures)}", file=sys.stderr)
+    return int(bool(failures))
+
+
+@app.command()
+def report(suite: SuiteName, results: flags.Results = flags.LOCAL) -> None:
+    """Derive results.csv and the tables of a suite from its finished cells; nothing runs."""
+    chosen = {
+        (choice.tier, choice.task, choice.backbone, choice.method, choice.seed) for choice in read(suite).choices()
+    }
+    store = Store(results)
+    store.export()
+    rows = [
+        row for row in store.rows() if (row["tier"], row["task"], row["backbone"], row["method"], row["seed"]) in chosen
+    ]
+    text = tables(rows)
+    (results / f"{Path(suite).stem}.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+
+
+@app.command(context_settings=PASS_ON)
+def score(
+    context: typer.Context,
+    task: Annotated[str, typer.Argument(metavar="TASK")],
+    predictions: Annotated[Path, typer.Option(help="What was answered.")],
+    references: Annotated[Path, typer.Option(help="The file that defines the set.")],
+) -> None:
+    """The official metric alone: one JSON object on the last line of standard output."""
+    import inspect
+
+    bench = tasks.get(task)
+    known = list(inspect.signature(bench.score).parameters)[2:]
+    print(json.dumps(bench.score(predictions, references, **_options(context.args, known))))
+
+
+@app.command(context_settings={**PASS_ON, "help_option_names": []})
+def speed(context: typer.Context) -> int:
+    """Step, forward and generation against the floor, PEFT and LoRA, as ratios."""
+    if importlib.util.find_spec("tasks.bench.speed") is None:
+        raise InputError("this version has no tasks/bench/speed.py: update it")
+    return flags.guarded(importlib.import_module("tasks.bench.speed").app, context.args)
+
+
+def _planned(suite: str, given: dict[str, Any], settings: list[str] | None, results: Path) -> Planned:
+    return Planned(plan_of(read(suite), given, parse_settings(settings or [])), Store(results))
+
+
+def _options(arguments: list[str], known: list[str]) -> dict[str, str]:
+    """`--some-name VALUE` pairs, for a task that takes them."""
+    options: dict[str, str] = {}
+    for flag, value in zip(arguments[::2], [*arguments[1::2], ""], strict=False):
+        name = flag.removeprefix("--").replace("-", "_")
+        if name not in known or not flag.startswith("--") or not value:
+            there = ", ".join(f"--{option.replace('_', '-')} VALUE" for option in known) or "none"
+            raise InputError(f"{flag} is no option of this task's score: the known ones are {there}")
+        options[name] = value
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(flags.guarded(app))

@@ -1,0 +1,128 @@
+"""SQuAD's questions from where they are kept: the official JSON, every span checked, or the hub."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.bench.documents import Entry, Tolerance
+from tasks.bench.errors import InputError
+
+HUB = {"v1.1": "rajpurkar/squad", "v2.0": "rajpurkar/squad_v2"}
+FORMAT = "give a file in the official SQuAD format"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with the passage that may answer it.
+
+    Attributes:
+        id: its name in predictions.
+        title: the article, which is never divided between splits.
+        context: the passage.
+        question: what is asked.
+        answers: the accepted texts; none where there is no answer.
+        starts: where each begins in the passage, in characters.
+    """
+
+    id: str
+    title: str
+    context: str
+    question: str
+    answers: tuple[str, ...]
+    starts: tuple[int, ...]
+
+
+def questions(document: Entry, dataset: str, skip_bad: bool = False) -> tuple[list[Question], int]:
+    """The questions of a file, and how many bad records were left out.
+
+    Raises:
+        InputError: a record is not as the format says, and `skip_bad` is not set.
+    """
+    found: dict[str, Question] = {}
+    bad = Tolerance(skip=skip_bad)
+    for number, article in enumerate(document.entries("data")):
+        with bad.record():
+            # Articles without a title must not become one group.
+            title = article.text("title") if article.has("title") else f"article {number}"
+            for paragraph in article.entries("paragraphs"):
+                with bad.record():
+                    context = paragraph.text("context")
+                    for entry in paragraph.entries("qas"):
+                        with bad.record():
+                            question = _question(title, context, entry, dataset)
+                            _new(question.id, found, entry)
+                            found[question.id] = question
+    if not found:
+        raise InputError(f"{document.place}: there is no usable question; {FORMAT}")
+    return list(found.values()), bad.skipped
+
+
+def _question(title: str, context: str, entry: Entry, dataset: str) -> Question:
+    texts, starts = [], []
+    for answer in entry.entries("answers"):
+        text, start = answer.text("text"), answer.integer("answer_start")
+        if not text or start < 0 or context[start : start + len(text)] != text:
+            raise InputError(f"{answer.place}: {text[:40]!r} is not at character {start} of its context; correct it")
+        texts.append(text)
+        starts.append(start)
+    if not texts and dataset == "v1.1":
+        raise InputError(f"{entry.place}: there is no answer, which v1.1 does not know; pass --dataset v2.0")
+    asked = entry.text("question").lstrip()
+    return Question(entry.text("id"), title, context, asked, tuple(texts), tuple(starts))
+
+
+def golds(document: Entry) -> tuple[dict[str, list[str]], str]:
+    """Accepted answers by id, and the version that the file shows itself to be; spans are not looked at."""
+    found: dict[str, list[str]] = {}
+    version = "v1.1"
+    for article in document.entries("data"):
+        for paragraph in article.entries("paragraphs"):
+            for entry in paragraph.entries("qas"):
+                name = entry.text("id")
+                _new(name, found, entry)
+                found[name] = [answer.text("text") for answer in entry.entries("answers")]
+                if entry.has("is_impossible") or not found[name]:
+                    version = "v2.0"
+    if not found:
+        raise InputError(f"{document.place}: there is no question; {FORMAT}")
+    return found, version
+
+
+def _new(name: str, known: Mapping[str, Any], entry: Entry) -> None:
+    if name in known:
+        raise InputError(f"{entry.place}: the id {name!r} occurs twice; give each question its own")
+
+
+def from_hub(dataset: str) -> dict[str, list[Question]]:
+    """Both splits by role, from the local cache of `datasets` or the hub.
+
+    Raises:
+        InputError: neither has them.
+    """
+    import datasets
+
+    try:
+        loaded: Any = datasets.load_dataset(HUB[dataset])
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"SQuAD {dataset} is neither given nor to be had from the hub ({str(error).splitlines()[0]}): "
+            "pass --train FILE --eval FILE, or --data FOLDER"
+        ) from error
+    return {
+        role: [_from_row(row) for row in loaded[split]] for role, split in (("train", "train"), ("eval", "validation"))
+    }
+
+
+def _from_row(row: Mapping[str, Any]) -> Question:
+    texts, starts = tuple(row["answers"]["text"]), tuple(row["answers"]["answer_start"])
+    return Question(row["id"], row["title"], row["context"], row["question"].lstrip(), texts, starts)
+
+
+def official(folder: Path, name: str, flag: str) -> Path:
+    """The official file of this name in a data folder, packed or not."""
+    places = [root / (name + end) for root in (folder, folder / "squad") for end in ("", ".gz")]
+    for path in places:
+        if path.is_file():
+            return path
+    raise InputError(f"--data {folder} holds no {name} or {name}.gz: add it, or name the file with {flag}")

@@ -1,0 +1,1 @@
+"""Checkpoints and tokenizers by tier: one file a backbone."""

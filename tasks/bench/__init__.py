@@ -1,0 +1,1 @@
+"""The rooms every run passes: config, run, train, evaluate, store, tables."""

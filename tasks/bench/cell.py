@@ -1,0 +1,112 @@
+"""A cell: what one run found, with everything needed to trust it and to derive it again."""
+
+import hashlib
+import json
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tasks.bench import provenance
+from tasks.bench.config import Run
+from tasks.bench.errors import CellError, InputError
+from tasks.bench.host import Host
+from tasks.bench.task import Data, Record, Task
+from tasks.bench.train import History
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split's records, and the seconds the model took over them."""
+
+    records: Sequence[Record]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A folder-to-be: `config`, `result`, records by split, and the log."""
+
+    name: str
+    config: Mapping[str, Any]
+    result: Mapping[str, Any]
+    records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    log: Mapping[str, Any] = field(default_factory=dict)
+
+
+def describe(
+    config: Run,
+    task: Task,
+    data: Data,
+    host: Host,
+    parameters: Mapping[str, torch.nn.Parameter],
+    step0: float,
+    history: History,
+    parts: Mapping[str, Part],
+) -> Cell:
+    """Everything known about a finished run."""
+    commit, dirty = provenance.commit()
+    trained = {id(parameter) for parameter in parameters.values()}
+    head = [p for p in host.model.get_submodule(host.head).parameters() if id(p) in trained]
+    partial = len(data.report) < data.expected
+    facts = {
+        "checkpoint": host.checkpoint,
+        "trainable_params": sum(p.numel() for p in parameters.values()) if config.trains else 0,
+        "head_params": sum(p.numel() for p in head) if config.trains else 0,
+        "total_params": sum(p.numel() for p in {id(p): p for p in host.model.parameters()}.values()),
+        "train_seconds": round(history.seconds, 3),
+        "peak_memory_mb": provenance.peak_memory_mb(config.device),
+        "status": "partial" if partial else "done",
+        "selection": "last step",
+        "protocol": f"{config.choice.task} {config.dataset}, version {task.version}",
+        "task_version": task.version,
+        "commit": commit,
+        "dirty": dirty,
+        "device": provenance.device(config.device),
+        "versions": provenance.versions(),
+        "n_fit": len(data.fit) if config.trains else 0,
+        "weights_sha256": host.weights_sha256,
+        "fingerprint": fingerprint(config, host),
+        # A saved adapter has left the start behind.
+        "step0_distance": step0 if config.choice.adapter is None else None,
+    }
+    splits = {
+        split: {
+            "n": len(part.records),
+            "n_expected": data.expected if split == "report" else len(part.records),
+            "eval_seconds": round(part.seconds, 3),
+            "empty": sum(not record["prediction"] for record in part.records),
+            "scores": {k: list(v) for k, v in task.metrics(part.records, config.dataset).items()},
+        }
+        for split, part in parts.items()
+    }
+    return Cell(
+        config.cell,
+        config.identity,
+        {"facts": facts, "splits": splits},
+        {split: part.records for split, part in parts.items()},
+        {"notes": list(data.notes), "loss": [round(loss, 6) for loss in history.losses]},
+    )
+
+
+def failed(config: Run, error: BaseException) -> Cell:
+    """A run that ended in an error: the sentence for the table, the traceback for the log."""
+    sentence = str(error) if isinstance(error, (InputError, CellError)) else f"{type(error).__name__}: {error}"
+    log = {"traceback": "".join(traceback.format_exception(error))}
+    return Cell(
+        config.cell,
+        config.identity,
+        {"facts": {"status": "failed", "error": sentence}, "splits": {}},
+        log=log,
+    )
+
+
+def fingerprint(config: Run, host: Host) -> str:
+    """What two numbers must share to stand in one table: data, weights and rules, not method, training or seed."""
+    shared = {
+        key: config.identity[key] for key in ("task", "dataset", "tier", "sources", "limit", "skip_bad", "versions")
+    }
+    shared |= {"fields": config.settings["task"], "weights": host.weights_sha256}
+    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,119 @@
+"""The flags that every task command shares, and how a refusal reaches the user: one sentence, exit code 2."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasks.bench.config import Choice, parse_settings
+from tasks.bench.errors import CellError, InputError
+from tasks.bench.store import Store
+
+LOCAL = Path("results/local")
+
+Tier = Annotated[str, typer.Option(help="mini, pocket or paper: the same code at three sizes.")]
+Backbone = Annotated[str, typer.Option(help="A file in tasks/backbones.")]
+Checkpoint = Annotated[str | None, typer.Option(help="A folder or hub name, instead of the tier's.")]
+Method = Annotated[str, typer.Option(help="A file in zeroinit/methods, or frozen.")]
+Seed = Annotated[int, typer.Option(help="Draws the head, the method and the order of training.")]
+Limit = Annotated[int | None, typer.Option(help="At most so many examples of each split.")]
+Train = Annotated[Path | None, typer.Option(help="Training file, divided into fit and tune.")]
+Eval = Annotated[Path | None, typer.Option(help="Evaluation file, reported once.")]
+Data = Annotated[Path | None, typer.Option(help="Folder that holds the official files.")]
+Dataset = Annotated[str | None, typer.Option(help="One of the task's data sets; squad: v1.1 or v2.0.")]
+Adapter = Annotated[Path | None, typer.Option(help="A saved adapter: evaluate it, train nothing.")]
+Results = Annotated[Path, typer.Option(help="The store that the cell goes into.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and count them.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other field.")]
+
+
+def new_app(about: str) -> typer.Typer:
+    """A command line without ornaments: plain help, plain errors."""
+    return typer.Typer(help=about, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def guarded(app: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 2 for bad input, 1 for a cell that failed."""
+    try:
+        return int(app(args=arguments, standalone_mode=False) or 0)
+    except typer.Abort:
+        return 130
+    except typer.TyperException as error:
+        return _refuse(error.format_message(), 2)
+    except InputError as error:
+        return _refuse(str(error), 2)
+    except CellError as error:
+        return _refuse(str(error), 1)
+
+
+def _refuse(sentence: str, code: int) -> int:
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    return code
+
+
+def main(task: str, arguments: Sequence[str] | None = None) -> int:
+    """`python -m tasks.<task>`: one cell."""
+    app = new_app(f"Run one cell of {task}: train one method with one seed, and score it.")
+
+    @app.command()
+    def cell(
+        tier: Tier = "mini",
+        backbone: Backbone = "roberta",
+        checkpoint: Checkpoint = None,
+        method: Method = "zero_init",
+        seed: Seed = 0,
+        limit: Limit = None,
+        train: Train = None,
+        eval: Eval = None,
+        data: Data = None,
+        dataset: Dataset = None,
+        adapter: Adapter = None,
+        results: Results = LOCAL,
+        device: Device = "auto",
+        skip_bad: SkipBad = False,
+        set: Set = None,
+    ) -> None:
+        choice = Choice(
+            task,
+            backbone,
+            method,
+            tier,
+            dataset,
+            seed,
+            checkpoint,
+            train,
+            eval,
+            data,
+            adapter,
+            limit,
+            device,
+            skip_bad,
+        )
+        run_single(choice, parse_settings(set or []), Store(results))
+
+    return guarded(app, arguments)
+
+
+def run_single(choice: Choice, settings: dict[str, Any], store: Store) -> None:
+    """Run a cell unless it is there, and print its table."""
+    from tasks.bench.suite import single
+    from tasks.bench.tables import tables
+
+    config = single(choice, settings)
+    if store.has(config.cell):
+        print(f"{config.cell} is there already", file=sys.stderr)
+        store.export()
+    else:
+        from tasks.bench.cell import failed
+        from tasks.bench.run import run
+
+        try:
+            run(config, store)
+        except CellError as error:
+            store.write(failed(config, error))
+            raise
+    print(tables(store.rows_of(config.cell)), end="")
+    print(f"\n{store.cells / config.cell}")

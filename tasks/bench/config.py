@@ -1,0 +1,294 @@
+"""Everything a number depends on, resolved before anything runs; its hash names the cell.
+
+Settings come in three groups: `training` (below), `task` (the task's own fields) and `method` (the method's own).
+A key is written `learning_rate` or, where two groups share a name, `method.length`. Later settings win:
+the defaults of the dataclasses, the suite file of the tier, then `--set`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.bench import task as tasks
+from tasks.bench.documents import read_json
+from tasks.bench.errors import InputError
+
+BENCH_VERSION = 1
+"""Raised whenever a change of the bench itself could change a number."""
+
+Tier = Literal["mini", "pocket", "paper"]
+TIERS: tuple[str, ...] = typing.get_args(Tier)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How every method is trained and scored."""
+
+    steps: int = 500
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup: float = 0.1  # share of the steps; then a linear decay to zero
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    dropout: float = 0.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    threads: int = 1
+    eval_batch_size: int = 32
+    fit_sample: int = 200  # examples of the fit split that are scored too, to show the gap
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "eval_batch_size", "threads", "learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}: give a number above 0")
+        for name in ("steps", "weight_decay", "fit_sample", "dropout", "warmup"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}: give 0 or more")
+        for name in ("dropout", "warmup"):
+            if not getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the flags of a task command say: which cell is wanted."""
+
+    task: str
+    backbone: str
+    method: str
+    tier: str = "mini"
+    dataset: str | None = None
+    seed: int = 0
+    checkpoint: str | None = None
+    train: Path | None = None
+    eval: Path | None = None
+    data: Path | None = None
+    adapter: Path | None = None
+    limit: int | None = None
+    device: str = "auto"
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell, resolved: the choice and every setting."""
+
+    choice: Choice
+    device: str
+    training: Training
+    task: Any
+    method: Any | None
+    """The method's dataclass; None attaches nothing and trains nothing."""
+
+    @property
+    def dataset(self) -> str:
+        """The data set among the task's."""
+        return str(self.choice.dataset)
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is learned: not by a frozen model, nor by an adapter that was saved."""
+        return self.method is not None and self.choice.adapter is None and self.training.steps > 0
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the cell's hash is taken of: files by content, no paths."""
+        choice, task = self.choice, tasks.get(self.choice.task)
+        return {
+            "task": choice.task,
+            "dataset": self.dataset,
+            "tier": choice.tier,
+            "backbone": choice.backbone,
+            "checkpoint": _named(choice.checkpoint),
+            "method": choice.method,
+            "seed": choice.seed,
+            "sources": {role: _named(str(path)) for role, path in sorted(task.sources(self).items())},
+            "adapter": _named(choice.adapter and str(choice.adapter)),
+            "limit": choice.limit,
+            "skip_bad": choice.skip_bad,
+            "device": self.device,
+            "settings": self.settings,
+            "versions": {"bench": BENCH_VERSION, "task": task.version},
+        }
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Every field of the three groups."""
+        groups = {"training": self.training, "task": self.task, "method": self.method}
+        return {name: dataclasses.asdict(group) if group is not None else {} for name, group in groups.items()}
+
+    @functools.cached_property
+    def cell(self) -> str:
+        """The cell's name: readable, then a hash of its identity."""
+        text = json.dumps(self.identity, sort_keys=True, default=str)
+        names = (self.choice.task, self.dataset, self.choice.backbone, self.choice.method)
+        return "-".join((*names, f"s{self.choice.seed}", hashlib.sha256(text.encode()).hexdigest()[:10]))
+
+
+def settle(choice: Choice) -> Choice:
+    """The choice with its defaults in place: the task's first dataset, and a saved adapter's own method.
+
+    Raises:
+        InputError: a name or file that is not there.
+    """
+    task = tasks.get(choice.task)
+    if choice.tier not in TIERS:
+        raise InputError(f"--tier {choice.tier!r} does not exist: choose one of {', '.join(TIERS)}")
+    dataset = choice.dataset or task.datasets[0]
+    if dataset not in task.datasets:
+        raise InputError(f"--dataset {dataset!r} does not exist: choose one of {', '.join(task.datasets)}")
+    if choice.limit is not None and choice.limit < 1:
+        raise InputError(f"--limit is {choice.limit}: give 1 or more")
+    for flag in ("train", "eval", "data", "adapter"):
+        path = getattr(choice, flag)
+        if path is not None and not path.exists():
+            raise InputError(f"--{flag} {path} does not exist: give one that does")
+    method = _saved(choice.adapter)[0] if choice.adapter else choice.method
+    return dataclasses.replace(choice, dataset=dataset, method=method)
+
+
+def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:
+    """The run of a settled choice; later settings win.
+
+    Raises:
+        InputError: a key or value that does not fit, with those that do.
+    """
+    method = _method(choice.method)
+    kinds = {"training": Training, "task": tasks.get(choice.task).fields} | ({"method": method} if method else {})
+    values = _assign(kinds, {key: value for layer in settings for key, value in layer.items()})
+    if choice.adapter:
+        values["method"] = _saved(choice.adapter)[1]
+    try:
+        groups = {name: kind(**values[name]) for name, kind in kinds.items()}
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--method {choice.method}: {error}") from error
+    return Run(choice, _device(choice.device), groups["training"], groups["task"], groups.get("method"))
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` pairs; a value is written as in TOML, quotes around words may be left out."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {pair!r} is not KEY=VALUE: write for example --set learning_rate=3e-2")
+        settings[key.strip()] = _value(text.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("none", "true", "false"):
+        return {"none": None, "true": True, "false": False}[text.lower()]
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(kinds: Mapping[str, type], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each setting to the group that has its key."""
+    known = {f"{group}.{f.name}": f.name for group, kind in kinds.items() for f in dataclasses.fields(kind)}
+    values: dict[str, dict[str, Any]] = {group: {} for group in kinds}
+    # Names with their group last: `method.length` beats an earlier or later bare `length`.
+    for key in sorted(settings, key=lambda key: "." in key):
+        full = [key] if key in known else [name for name, bare in known.items() if bare == key]
+        if not full:
+            raise InputError(f"there is no setting {key!r}: the known ones are {', '.join(sorted(known))}")
+        if len(full) > 1:
+            raise InputError(f"the setting {key!r} could be any of {', '.join(full)}: write one of these")
+        group, name = full[0].split(".")
+        values[group][name] = _checked(full[0], settings[key], typing.get_type_hints(kinds[group])[name])
+    return values
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:
+    """The value as its field wants it."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(value, float) and value.is_integer() and not _fits(value, hint) and _fits(int(value), hint):
+        value = int(value)
+    if not _fits(value, hint):
+        wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise InputError(f"the setting {key} is {value!r}, which is not {wanted}")
+    return float(value) if hint is float else value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    kind = type(None) if hint is None else origin or hint
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _saved(folder: Path) -> tuple[str, dict[str, Any]]:
+    """What a saved adapter says of itself: its method and the method's fields."""
+    document = read_json(folder / "adapter_config.json")
+    fields = document.value.get("fields", {}) if isinstance(document.value, dict) else None
+    if not isinstance(fields, dict):
+        raise InputError(f"{document.place}: this is no adapter's configuration; give a folder that was saved")
+    return document.text("method"), {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def _method(name: str) -> type | None:
+    if name == "frozen":
+        return None
+    from zeroinit import methods
+
+    if name not in methods.names():
+        raise InputError(
+            f"there is no method {name!r}: choose one of {', '.join(sorted([*methods.names(), 'frozen']))}"
+        )
+    return methods.get(name)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(name):
+        raise InputError(
+            f"--device {name} is not available: choose one of auto, "
+            + ", ".join(device for device, there in available.items() if there)
+        )
+    return name
+
+
+def _named(what: str | None) -> str | None:
+    """A file or folder by its name and content; anything else as it is."""
+    if what is None or not Path(what).exists():
+        return what
+    path = Path(what).resolve()
+    return f"{path.name}#{digest(path)[:16]}"
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, or of a folder's files in order of name."""
+    if path.is_dir():
+        parts = "".join(f"{p.name}:{digest(p)}\n" for p in sorted(path.iterdir()) if p.is_file())
+        return hashlib.sha256(parts.encode()).hexdigest()
+    status = path.stat()
+    return _file_digest(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.cache
+def _file_digest(path: Path, _modified: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,125 @@
+"""JSON that somebody else wrote: every value knows its place, so that a refusal can name it."""
+
+import contextlib
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.bench.errors import InputError
+
+
+class BadRecordError(InputError):
+    """A record that `--skip-bad` would leave out."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A JSON value, the document it comes from, and its path in there."""
+
+    value: Any
+    document: str
+    path: str = ""
+
+    @property
+    def place(self) -> str:
+        """For people: `file: data[0].paragraphs[2]`."""
+        return f"{self.document}: {self.path}" if self.path else self.document
+
+    def has(self, key: str) -> bool:
+        """Whether this is an object with that key."""
+        return isinstance(self.value, dict) and key in self.value
+
+    def keys(self) -> list[str]:
+        """The keys of an object."""
+        if not isinstance(self.value, dict):
+            raise InputError(f"{self.place}: this is {_kind(self.value)}; give an object")
+        return list(self.value)
+
+    def entries(self, key: str) -> list["Entry"]:
+        """The items of a list."""
+        items = self._get(key, list, "a list")
+        path = f"{self.path}.{key}" if self.path else key
+        return [Entry(item, self.document, f"{path}[{number}]") for number, item in enumerate(items)]
+
+    def text(self, key: str) -> str:
+        """A string."""
+        value = self._get(key, str, "a string")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{self.place}: {key!r} holds half a character; give whole ones") from None
+        return value
+
+    def integer(self, key: str) -> int:
+        """A whole number."""
+        return self._get(key, int, "a whole number")
+
+    def number(self, key: str) -> float:
+        """A number."""
+        value = float(self._get(key, (int, float), "a number"))
+        if value != value:
+            raise InputError(f"{self.place}: {key!r} is not a number; give one")
+        return value
+
+    def _get(self, key: str, kind: Any, wanted: str) -> Any:
+        if not self.has(key):
+            raise InputError(f"{self.place}: there is no {key!r}; give {wanted}")
+        value = self.value[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{self.place}: {key!r} is {_kind(value)}; give {wanted}")
+        return value
+
+
+class Tolerance:
+    """Counts bad records where they may be left out, and refuses the first where they may not."""
+
+    def __init__(self, *, skip: bool) -> None:
+        self.skip = skip
+        self.skipped = 0
+
+    @contextlib.contextmanager
+    def record(self) -> Iterator[None]:
+        """Around the reading of one record."""
+        try:
+            yield
+        except BadRecordError:
+            raise
+        except InputError as error:
+            if not self.skip:
+                raise BadRecordError(f"{error}, or pass --skip-bad to leave it out") from None
+            self.skipped += 1
+
+
+def read_json(path: Path) -> Entry:
+    """A JSON file, gzipped where its name ends in `.gz`.
+
+    Raises:
+        InputError: the file is not there, cannot be read or is not JSON.
+    """
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        return Entry(json.loads(text), str(path))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: line {error.lineno}, column {error.colno} is not JSON ({error.msg}); give JSON"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; give a JSON file in UTF-8") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: this is not a whole gzip file ({error}); give it unpacked or whole") from None
+    except RecursionError:
+        raise InputError(f"{path}: this JSON is nested too deeply; give a file in the task's format") from None
+    except OSError as error:
+        raise InputError(f"{path}: it cannot be read ({error.strerror}); give a readable file") from None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}
+    return names[type(value)]

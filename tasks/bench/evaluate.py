@@ -1,0 +1,41 @@
+"""What the model says about each example, and how far it is from the frozen host."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tasks.bench.task import Reader
+from tasks.bench.train import progress, to_device
+
+
+@torch.no_grad()
+def evaluate(model: torch.nn.Module, reader: Reader, examples: Sequence[Any], batch_size: int) -> list[Any]:
+    """One prediction an example."""
+    model.eval()
+    rows = reader.ask(examples)
+    # The longest first: like lengths share a batch, and a lack of memory shows at once.
+    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    said: list[Any] = [None] * len(rows)
+    for first in progress(range(0, len(order), batch_size), "evaluate"):
+        places = order[first : first + batch_size]
+        for place, answer in zip(places, _say(model, reader, [rows[p] for p in places]), strict=True):
+            said[place] = answer
+    return list(reader.decode(examples, rows, said))
+
+
+@torch.no_grad()
+def probe(model: torch.nn.Module, reader: Reader, examples: Sequence[Any]) -> list[torch.Tensor]:
+    """What the model says about a few examples, as tensors."""
+    model.eval()
+    answers = _say(model, reader, reader.ask(examples))
+    return [torch.as_tensor(part) for answer in answers for part in answer]
+
+
+def distance(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
+    """The largest difference between two probes."""
+    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+
+
+def _say(model: torch.nn.Module, reader: Reader, rows: Sequence[Any]) -> Sequence[Any]:
+    return reader.predict(model, to_device(reader.collate(rows), next(model.parameters()).device))

@@ -1,0 +1,50 @@
+"""Where a number was made: the commit, the versions, the machine, the memory it took."""
+
+import functools
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy")
+ROOT = Path(__file__).parents[2]
+
+
+@functools.cache
+def commit() -> tuple[str, bool | None]:
+    """The commit of the code, and whether files outside `results/` differ from it; empty outside of git."""
+    head = _git("rev-parse", "HEAD")
+    if not head:
+        return "", None
+    return head, bool(_git("status", "--porcelain", "--", ".", ":!results"))
+
+
+def versions() -> str:
+    """The packages that numbers depend on."""
+    found = [f"python {platform.python_version()}"]
+    return ", ".join(found + [f"{name} {metadata.version(name)}" for name in PACKAGES])
+
+
+def device(kind: str) -> str:
+    """The device by name."""
+    return torch.cuda.get_device_name() if kind == "cuda" else f"{kind} {platform.machine()}"
+
+
+def peak_memory_mb(kind: str) -> float:
+    """The most memory this process held: on the accelerator if it ran there, else in all."""
+    if kind == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,89 @@
+"""One cell, from its configuration to its numbers: the whole house in one function.
+
+Each name is a door to one room: `task` reads and scores, a backbone file builds the host, the library plants the
+method, `train` and `evaluate` are the same for all of them, and `store` keeps what came out.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+
+import zeroinit
+from tasks.bench import discover, splits
+from tasks.bench import task as tasks
+from tasks.bench.cell import Cell, Part, describe
+from tasks.bench.config import Run
+from tasks.bench.errors import InputError
+from tasks.bench.evaluate import distance, evaluate, probe
+from tasks.bench.host import Host
+from tasks.bench.store import Store
+from tasks.bench.task import Data, Reader, Task
+from tasks.bench.train import History, train
+
+
+def run(config: Run, store: Store) -> Cell:
+    """One cell, from its configuration to its row."""
+    torch.set_num_threads(config.training.threads)
+    task = tasks.get(config.choice.task)
+    data = task.load(config)
+    set_seed(config.choice.seed)
+    host = build(config, task.output)
+    reader = task.reader(host.tokenizer, config)
+    parameters, step0 = plant(host, config, reader, data)
+    history = learn(host, parameters, reader, data, config)
+    parts = {split: judge(host, task, reader, shown, config) for split, shown in views(data, config).items()}
+    cell = describe(config, task, data, host, parameters, step0, history, parts)
+    store.write(cell, host.model if config.trains else None)
+    return cell
+
+
+def build(config: Run, output: str) -> Host:
+    """The backbone with the output that the task asks for, on its device."""
+    outputs = discover.load("backbone", config.choice.backbone).OUTPUTS
+    if output not in outputs:
+        raise InputError(
+            f"--backbone {config.choice.backbone} gives {', '.join(outputs)}, "
+            f"but {config.choice.task} asks for {output}: choose another"
+        )
+    host = outputs[output](config)
+    host.model.to(config.device)
+    return host
+
+
+def plant(host: Host, config: Run, reader: Reader, data: Data) -> tuple[Mapping[str, torch.nn.Parameter], float]:
+    """Attach the method; what will train, and how far the outputs moved by attaching (0 where nothing starts open)."""
+    host.model.requires_grad_(False)
+    before = probe(host.model, reader, data.report[:4])
+    try:
+        if config.choice.adapter is not None:
+            zeroinit.load(host.model, config.choice.adapter)
+        elif config.method is not None:
+            zeroinit.attach(host.model, config.method)
+    except ValueError as error:
+        raise InputError(f"--method {config.choice.method} does not fit: {error}") from error
+    parameters = zeroinit.trainable(host.model) if config.method is not None else {}
+    return parameters, distance(before, probe(host.model, reader, data.report[:4]))
+
+
+def learn(host: Host, parameters: Mapping[str, torch.nn.Parameter], reader: Reader, data: Data, config: Run) -> History:
+    """Train what was planted, where anything is to be learned."""
+    if not config.trains:
+        return History()
+    return train(host.model, list(parameters.values()), reader, data.fit, config.training, config.choice.seed)
+
+
+def views(data: Data, config: Run) -> dict[str, Sequence[Any]]:
+    """What is scored: the report split, and a fixed sample of the fit split, to show the gap."""
+    seen = splits.sample(data.fit, config.training.fit_sample, lambda example: example.id)
+    return {"report": data.report} | ({"fit": seen} if seen else {})
+
+
+def judge(host: Host, task: Task, reader: Reader, examples: Sequence[Any], config: Run) -> Part:
+    """The records of some examples, and how long the model took over them."""
+    began = time.perf_counter()
+    predictions = evaluate(host.model, reader, examples, config.training.eval_batch_size)
+    seconds = time.perf_counter() - began
+    return Part(task.records(examples, predictions, config), seconds)

@@ -1,0 +1,154 @@
+"""A suite is a grid in TOML: tasks x backbones x methods x seeds, and the settings that are not defaults.
+
+    tier = "pocket"
+
+    [[grid]]
+    tasks = ["squad"]
+    backbones = ["roberta"]
+    methods = ["zero_init", "lora"]
+    seeds = [0]
+
+    [[set]]                             # for every cell
+    steps = 500
+
+    [[set]]
+    when = { method = "lora" }          # for some; later ones win
+    learning_rate = 3e-3
+
+The file named after a tier also holds what a single cell of that tier gets, so both are the same cell.
+"""
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tasks.bench import discover
+from tasks.bench.config import Choice, Run, resolve, settle
+from tasks.bench.errors import InputError
+
+AXES = {"tasks": "task", "datasets": "dataset", "backbones": "backbone", "methods": "method", "seeds": "seed"}
+"""The lists of a grid, and what each chooses."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite file, read and checked."""
+
+    name: str
+    tier: str
+    grids: Sequence[Mapping[str, Sequence[Any]]]
+    sets: Sequence[Mapping[str, Any]]
+
+    def choices(self, given: Mapping[str, Any] | None = None) -> Iterator[Choice]:
+        """The cells of the grid, in order; `given` are flags for all of them."""
+        for grid in self.grids:
+            axes = {AXES[key]: values for key, values in grid.items()}
+            for values in itertools.product(*axes.values()):
+                yield replace(Choice(**dict(zip(axes, values, strict=True)), tier=self.tier), **(given or {}))
+
+    def settings(self, choice: Choice) -> dict[str, Any]:
+        """What this suite sets for a cell."""
+        found: dict[str, Any] = {}
+        for each in self.sets:
+            if all(getattr(choice, key) == value for key, value in each.get("when", {}).items()):
+                found |= _dotted({key: value for key, value in each.items() if key != "when"})
+        return found
+
+
+def read(name: str) -> Suite:
+    """The suite of a name, or of a path to a TOML file.
+
+    Raises:
+        InputError: there is none, or a key in it is not known.
+    """
+    path = Path(name) if name.endswith(".toml") else discover.ROOT / "suites" / f"{name}.toml"
+    if not path.is_file():
+        raise InputError(
+            f"there is no suite {name!r}: choose one of {', '.join(discover.names('suite'))} or a .toml file"
+        )
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: this is not TOML ({error}); correct it") from None
+    _known(document, ("tier", "grid", "set"), str(path))
+    suite = Suite(
+        path.stem,
+        document.get("tier", "mini"),
+        _tables(document, "grid", path),
+        _tables(document, "set", path),
+    )
+    for grid in suite.grids:
+        _known(grid, AXES, f"{path}: [[grid]]")
+        if missing := [key for key in ("tasks", "backbones", "methods") if key not in grid]:
+            raise InputError(f"{path}: [[grid]] does not say {missing[0]}; add it")
+        if not all(isinstance(values, list) and values for values in grid.values()):
+            raise InputError(f"{path}: [[grid]] takes lists, each with at least one entry; correct it")
+    for each in suite.sets:
+        when = each.get("when", {})
+        if not isinstance(when, dict):
+            raise InputError(f'{path}: [[set]] when is no table; write for example when = {{ method = "lora" }}')
+        _known(when, AXES.values(), f"{path}: [[set]] when")
+    return suite
+
+
+def single(choice: Choice, settings: Mapping[str, Any]) -> Run:
+    """One cell, with the defaults of its tier."""
+    choice = settle(choice)
+    return resolve(choice, of_tier(choice), settings)
+
+
+def of_tier(choice: Choice) -> dict[str, Any]:
+    """What the suite named after a tier sets for a cell."""
+    return read(choice.tier).settings(choice) if choice.tier in discover.names("suite") else {}
+
+
+def plan(suite: Suite, given: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Run]:
+    """The runs of a suite; flags and settings hold for all of them."""
+    runs: dict[str, Run] = {}
+    for choice in map(settle, suite.choices(given)):
+        own = _for_method(settings, choice.method)
+        run = resolve(choice, of_tier(choice), suite.settings(choice), own)
+        runs.setdefault(run.cell, run)
+    return list(runs.values())
+
+
+def _for_method(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """`lora.rank=4` is for LoRA's cells alone; any other key is for all."""
+    methods = _methods()
+    found = {}
+    for key, value in settings.items():
+        owner, dot, field = key.partition(".")
+        if dot and owner in methods:
+            found |= {f"method.{field}": value} if owner == method else {}
+        else:
+            found[key] = value
+    return found
+
+
+def _methods() -> list[str]:
+    from zeroinit import methods
+
+    return methods.names()
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`method.length = 8` is a table in TOML, and one key here."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _tables(document: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+    found = document.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+        raise InputError(f"{path}: {key} is no list of tables; write [[{key}]]")
+    return found
+
+
+def _known(table: Mapping[str, Any], keys: Any, place: str) -> None:
+    if unknown := [key for key in table if key not in keys]:
+        raise InputError(f"{place} has no key {unknown[0]!r}: the known ones are {', '.join(keys)}")

@@ -1,0 +1,111 @@
+"""Comparison tables from the rows of one store: a row a method; other measurements stand apart."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.bench import task as tasks
+from tasks.bench.store import Row
+
+SHARED = ("task", "dataset", "tier", "backbone", "checkpoint", "device", "fingerprint")
+"""What cells of one table have in common."""
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """Every table of the rows, in Markdown that reads well on a terminal."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["status"] != "failed":
+            groups[tuple(str(row[key]) for key in SHARED)].append(row)
+    parts = [_table(dict(zip(SHARED, key, strict=True)), group) for key, group in sorted(groups.items())]
+    failed = sorted(row["cell"] for row in rows if row["status"] == "failed")
+    parts += [f"Failed, not in the tables: {', '.join(failed)}"] if failed else []
+    return "\n\n".join(parts) + "\n" if parts else "There is no finished cell yet.\n"
+
+
+def _table(shared: dict[str, str], rows: Sequence[Row]) -> str:
+    metrics = tasks.get(shared["task"]).headline[shared["dataset"]]
+    last = metrics[-1]
+    header = ["method", *(f"{metric} ↑" for metric in metrics), f"fit {last}", "gap"]
+    header += ["trainable", "train s", "n", "seeds"]
+    entries = [(_line(label, group, metrics), group) for label, group in _by_method(rows).items()]
+    entries.sort(key=lambda entry: -_mean(entry[1], metrics[0]))
+    host = f"{shared['tier']} · {shared['backbone']} ({shared['checkpoint']})"
+    title = f"**{shared['task']} {shared['dataset']}** · {host}"
+    notes = f"{shared['device']} · protocol {shared['fingerprint']}"
+    if any(len(_values(group, last)) > 1 for _, group in entries):
+        notes += " · ± is the standard deviation over seeds"
+    return "\n".join([title, "", _markdown(header, [line for line, _ in entries]), "", notes])
+
+
+def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by method; where one was run with several settings, each with what sets it apart."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["method"], row["settings"]].append(row)
+    named: dict[str, list[Row]] = {}
+    for (method, settings), group in groups.items():
+        rivals = [json.loads(other) for name, other in groups if name == method and other != settings]
+        named[method + _difference(json.loads(settings), rivals)] = group
+    return named
+
+
+def _difference(settings: dict[str, Any], rivals: Sequence[dict[str, Any]]) -> str:
+    differing = [
+        f"{key}={value}"
+        for group in settings
+        for key, value in settings[group].items()
+        if any(rival[group].get(key) != value for rival in rivals)
+    ]
+    return f" ({', '.join(differing)})" if differing else ""
+
+
+def _line(label: str, rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    report = next(row for row in rows if row["split"] == "report")
+    partial = report["status"] == "partial"
+    fit, gap = _values(rows, metrics[-1], "fit"), ""
+    if fit:
+        gap = f"{statistics.mean(fit) - _mean(rows, metrics[-1]):+.1f}"
+    seconds = [float(row["train_seconds"]) for row in rows if row["split"] == "report"]
+    return [
+        label,
+        *(_spread(_values(rows, metric)) for metric in metrics),
+        _spread(fit),
+        gap,
+        f"{int(report['trainable_params']):,}",
+        f"{statistics.mean(seconds):.0f}",
+        f"{report['n']}/{report['n_expected']}" if partial else str(report["n"]),
+        str(len({row["seed"] for row in rows})),
+    ]
+
+
+def _values(rows: Sequence[Row], metric: str, split: str = "report") -> list[float]:
+    return [float(row["value"]) for row in rows if row["metric"] == metric and row["split"] == split]
+
+
+def _mean(rows: Sequence[Row], metric: str) -> float:
+    return statistics.mean(_values(rows, metric))
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns: words to the left, numbers to the right."""
+    widths = [max(len(line[column]) for line in [header, *lines]) for column in range(len(header))]
+
+    def row(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return "\n".join([row(header), row(rule), *(row(line) for line in lines)])

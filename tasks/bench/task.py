@@ -1,0 +1,113 @@
+"""What the bench asks of a task, and what passes between the two."""
+
+import abc
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from tasks.bench import discover
+from tasks.bench.errors import InputError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and tables need none
+    import torch
+
+Record = dict[str, Any]
+"""One example as it was answered: its id, the prediction and its scores; never the input."""
+
+
+class Score(NamedTuple):
+    """A metric's value and its standard error over examples (None where it is not a mean)."""
+
+    value: float
+    stderr: float | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Three splits with three purposes: train on `fit`, choose on `tune`, report on `report`."""
+
+    fit: Sequence[Any]
+    tune: Sequence[Any]
+    report: Sequence[Any]
+    expected: int
+    """Examples in the whole report set; more than `len(report)` makes the run partial."""
+    notes: Sequence[str] = field(default=())
+    """What a reader of the log should know: records left out, splits shared."""
+
+
+class Reader(Protocol):
+    """Turns examples into rows of a batch, and what the model says about them into predictions."""
+
+    def fit(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """Rows to learn from; `len(row)` is its number of tokens."""
+        ...
+
+    def ask(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """Rows to answer."""
+        ...
+
+    def collate(self, rows: Sequence[Any]) -> dict[str, "torch.Tensor"]:
+        """One padded batch."""
+        ...
+
+    def predict(self, model: "torch.nn.Module", batch: Mapping[str, "torch.Tensor"]) -> Sequence[Any]:
+        """What the model says, one entry a row."""
+        ...
+
+    def decode(self, examples: Sequence[Any], rows: Sequence[Any], said: Sequence[Any]) -> Sequence[Any]:
+        """One prediction an example."""
+        ...
+
+
+class Task(abc.ABC):
+    """One benchmark; a file in `tasks/` holds exactly one."""
+
+    version: ClassVar[int]
+    """Raised whenever a number could change."""
+    output: ClassVar[str]
+    """What a backbone must be able to build: `lm`, `span` or `class`."""
+    datasets: ClassVar[tuple[str, ...]]
+    """What `--dataset` takes; the first is the default."""
+    headline: ClassVar[Mapping[str, tuple[str, ...]]]
+    """The metrics a comparison table shows, by dataset."""
+    fields: ClassVar[type]
+    """A frozen dataclass of whatever else its numbers depend on."""
+
+    @abc.abstractmethod
+    def sources(self, run: Any) -> Mapping[str, Path]:
+        """The files the numbers come from, by role; none where they are generated or from the hub."""
+
+    @abc.abstractmethod
+    def load(self, run: Any) -> Data:
+        """The three splits."""
+
+    @abc.abstractmethod
+    def reader(self, tokenizer: Any, run: Any) -> Reader:
+        """How this task's examples are read with that tokenizer."""
+
+    @abc.abstractmethod
+    def records(self, examples: Sequence[Any], predictions: Sequence[Any], run: Any) -> list[Record]:
+        """One record an example, unrounded."""
+
+    @abc.abstractmethod
+    def metrics(self, records: Sequence[Record], dataset: str) -> dict[str, Score]:
+        """Every number, from the records alone."""
+
+    @abc.abstractmethod
+    def score(self, predictions: Path, references: Path) -> dict[str, Any]:
+        """The official metric alone; further keyword arguments are options of `score`."""
+
+
+def get(name: str) -> Task:
+    """The task of a file in `tasks/`."""
+    module = discover.load("task", name)
+    found = [
+        kind
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and issubclass(kind, Task) and kind.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise InputError(f"tasks/{name}.py holds {len(found)} tasks, where one belongs")
+    return found[0]()

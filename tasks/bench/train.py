@@ -1,0 +1,100 @@
+"""One loop for every method and task: AdamW, a linear warm-up and decay, gradients clipped."""
+
+import math
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from tasks.bench.config import Training
+from tasks.bench.errors import CellError
+from tasks.bench.task import Reader
+
+
+@dataclass(frozen=True)
+class History:
+    """What training left behind: the loss of each step, and how long it took."""
+
+    losses: Sequence[float] = field(default=())
+    seconds: float = 0.0
+
+
+def train(
+    model: torch.nn.Module,
+    parameters: Sequence[torch.nn.Parameter],
+    reader: Reader,
+    examples: Sequence[Any],
+    training: Training,
+    seed: int,
+) -> History:
+    """Train these parameters in place.
+
+    Raises:
+        CellError: a loss is not finite, or there is nothing to learn from.
+    """
+    rows = reader.fit(examples)
+    if not rows:
+        raise CellError("there is nothing to train on: the fit split is empty")
+    began = time.perf_counter()
+    cpu = next(model.parameters()).device.type == "cpu"
+    accelerator = Accelerator(cpu=cpu, mixed_precision=training.precision)
+    optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, training))
+    losses: list[float] = []
+    model.train()
+    batches = batches_by_length([len(row) for row in rows], training.batch_size, seed)
+    for step in progress(range(training.steps), "train"):
+        batch = to_device(reader.collate([rows[place] for place in next(batches)]), accelerator.device)
+        with accelerator.autocast():
+            loss = model(**batch).loss
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise CellError(f"the loss is {losses[-1]} at step {step + 1} of {training.steps}: lower learning_rate")
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(parameters, training.clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return History(losses, time.perf_counter() - began)
+
+
+def share_of_rate(step: int, training: Training) -> float:
+    """What part of the learning rate a step uses: a line up, then a line down to zero."""
+    warm = round(training.warmup * training.steps)
+    return (step + 1) / warm if step < warm else (training.steps - step) / max(1, training.steps - warm)
+
+
+def batches_by_length(lengths: Sequence[int], size: int, seed: int) -> Iterator[list[int]]:
+    """Batches without end; each pass sees every row once, in batches of like length, so little is padded.
+
+    A pass is shuffled, cut into pools of 50 batches, sorted by length within a pool, and its batches shuffled.
+    """
+    draw = random.Random(seed)
+    while True:
+        order = list(range(len(lengths)))
+        draw.shuffle(order)
+        pool = 50 * size
+        batches = []
+        for first in range(0, len(order), pool):
+            alike = sorted(order[first : first + pool], key=lambda place: lengths[place])
+            batches += [alike[at : at + size] for at in range(0, len(alike), size)]
+        draw.shuffle(batches)
+        yield from batches
+
+
+def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """The batch where the model is."""
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def progress(steps: Any, what: str) -> Any:
+    """A bar with the time left; away from a terminal a line now and then."""
+    here = sys.stderr.isatty()
+    return tqdm(steps, desc=what, mininterval=0.1 if here else 30, leave=False, delay=0 if here else 30)

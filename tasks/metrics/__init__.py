@@ -1,0 +1,1 @@
+"""The official metrics, as plain rules and as `evaluate.Metric` subclasses."""

@@ -1,0 +1,1 @@
+"""The embedded default: a generated world, so that the suite runs anywhere, offline, in minutes."""
