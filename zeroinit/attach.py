@@ -306,12 +306,12 @@ def conditioned(model: nn.Module, features: Tensor, mask: Tensor | Sequence[bool
 def host_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The host's alone, under its own keys: loads strictly in plain transformers and timm."""
     host = _attached(model)
-    before = host.active
+    exchanged = bool(host.exchanged)
     with disabled(model):
         state = {key: value for key, value in model.state_dict().items() if "zeroinit" not in key.split(".")}
         for name, method in host.methods.items():
             state = method.original(host, name, state)
-        if before and host.exchanged:
+        if exchanged:  # these tensors are about to take the adapter's values again
             state = {key: value.clone() for key, value in state.items()}
     return state
 

@@ -56,7 +56,3 @@ class Full(Method):
         if name in host.exchanged:
             return host.planted(name)
         return {**host.planted(name), **host.kept[name]}
-
-    def original(self, host: "Host", name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The originals are what is kept aside while this adapter is on."""
-        return {**state, **host.kept[name]} if name in host.exchanged else state

@@ -59,7 +59,8 @@ class ZeroInit(Method):
             raise ValueError(f"layers counts adapted layers from the top, at least 1 (None: all), not {self.layers}")
         if self.gate not in ("tanh", "identity", "none"):
             raise ValueError(f'gate is "tanh", "identity" or "none", not {self.gate!r}')
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+        dtype = getattr(torch, self.dtype, None)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ValueError(f'dtype is a floating type of torch, as "float32", not {self.dtype!r}')
 
     def plant(self, host: "Host", name: str) -> None:

@@ -84,15 +84,16 @@ def _add_term(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 def _carry_state(block: nn.Module, args: tuple[Any, ...]) -> None:
     """Before a block runs: its recomputation under gradient checkpointing must see the state of its own forward.
 
-    timm checkpoints a block with its hooks, and recomputes it from the same tensor object: the state rides on it.
+    timm checkpoints a block with its hooks, and recomputes it, in the backward pass, from the tensor that it was
+    called with, or, if reentrant, from a detached one: the state rides on the storage, which both share.
     """
     taps = [_tap_of(m) for m in block.modules() if "zeroinit" in m._modules and "zeroinit_tap" in m.__dict__]
     state = None
-    if block.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        tokens = args[0]
-        state = getattr(tokens, "zeroinit_state", None)
-        if state is None:
-            state = tokens.zeroinit_state = taps[0].prompts.switch.state
+    if block.training and not torch.compiler.is_compiling():
+        storage: Any = args[0].untyped_storage()
+        if torch._C._current_graph_task_id() == -1:  # in no backward pass
+            storage.zeroinit_state = taps[0].prompts.switch.state
+        state = getattr(storage, "zeroinit_state", None)
     for tap in taps:
         tap.state = state
 

@@ -1,0 +1,288 @@
+"""attach, activate, disabled, detach: the host before, between and after."""
+
+import copy
+
+import pytest
+import timm
+import torch
+import transformers
+from torch import nn
+
+import zeroinit
+from tests.zeroinit.opened import (
+    HOSTS,
+    batch_for,
+    gpt2,
+    llama,
+    llama_classifier,
+    logits,
+    open_gates,
+    opened,
+    roberta,
+    vit,
+)
+from zeroinit.methods.full import Full
+from zeroinit.methods.head import Head
+from zeroinit.methods.lora import Lora
+
+ALL = {**HOSTS, "gpt2": gpt2, "llama_classifier": llama_classifier}
+METHODS = {"zero_init": zeroinit.ZeroInit(length=3, layers=2), "lora": Lora(rank=2), "full": Full(), "head": Head()}
+
+
+def snapshot(model: nn.Module) -> dict[str, object]:
+    """All that detach must give back."""
+    config = getattr(model, "config", None)
+    return {
+        "state": {key: value.clone() for key, value in model.state_dict().items()},
+        "grad": {key: p.requires_grad for key, p in model.named_parameters()},
+        "type": type(model),
+        "attention": getattr(config, "_attn_implementation", None),
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+        "modules": [(name, type(module)) for name, module in model.named_modules()],
+        "attributes": [sorted(vars(module)) for module in model.modules()],
+    }
+
+
+def assert_same(before: dict[str, object], after: dict[str, object]) -> None:
+    assert before["state"].keys() == after["state"].keys()
+    assert all(torch.equal(before["state"][key], after["state"][key]) for key in before["state"])
+    for key in before.keys() - {"state"}:
+        assert before[key] == after[key], key
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("host", ALL)
+def test_detach_gives_back_the_host(host, method):
+    torch.manual_seed(0)
+    model = ALL[host]()
+    inputs = batch_for(model)
+    if zeroinit.seams.seam_of(model).head_name() is None and method == "head":
+        with pytest.raises(ValueError, match="no task head"):
+            zeroinit.attach(model, METHODS[method])
+        return
+    some = [p for p in model.parameters() if p.dim() == 1][:3]
+    for parameter in some:
+        parameter.requires_grad_(False)
+    before, output = snapshot(model), logits(model, inputs)
+    zeroinit.attach(model, METHODS[method])
+    assert torch.equal(logits(model, inputs), output)
+    planted = zeroinit.trainable(model)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == set(planted)
+    with torch.no_grad():
+        for parameter in planted.values():
+            parameter += 0.2 * torch.randn_like(parameter)
+    assert not torch.equal(logits(model, inputs), output)
+    with zeroinit.disabled(model):
+        assert torch.equal(logits(model, inputs), output)
+    host_state = zeroinit.host_state_dict(model)
+    assert_same({**before, "state": host_state}, before)
+    ALL[host]().load_state_dict(host_state, strict=True)
+    zeroinit.detach(model)
+    assert_same(before, snapshot(model))
+    assert torch.equal(logits(model, inputs), output)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_attention_implementation_comes_back(attention):
+    model = llama(attention)
+    zeroinit.attach(model, zeroinit.ZeroInit())
+    zeroinit.detach(model)
+    assert model.config._attn_implementation == attention
+
+
+def test_what_trains_is_named_prompt_gate_or_head():
+    model = opened(roberta)
+    names = zeroinit.trainable(model)
+    rest = {name for name in names if not name.endswith((".prompt", ".gate"))}
+    assert rest == {name for name, _ in model.named_parameters() if name.startswith("classifier.")}
+    assert not {name for name in zeroinit.trainable(opened(llama)) if not name.endswith((".prompt", ".gate"))}
+
+
+@pytest.mark.parametrize(
+    ("length", "layers", "per_head", "gate"),
+    [(10, None, True, "tanh"), (3, 2, False, "identity"), (4, 1, True, "none")],
+)
+def test_the_count_of_parameters_is_the_formula(length, layers, per_head, gate):
+    model = zeroinit.attach(llama(), zeroinit.ZeroInit(length, layers, gate, per_head, train_head=False))
+    gates = 0 if gate == "none" else (4 if per_head else 1)
+    assert sum(p.numel() for p in zeroinit.trainable(model).values()) == (layers or 3) * (length * 32 + gates)
+
+
+def test_llama_7b_trains_the_published_number():
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig())
+        zeroinit.attach(model, zeroinit.ZeroInit(length=10, layers=30))
+    assert sum(p.numel() for p in zeroinit.trainable(model).values()) == 1_229_760
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_several_adapters_switch_with_their_heads(host):
+    model = HOSTS[host]().eval()
+    inputs = batch_for(model)
+    base = logits(model, inputs)
+    outputs = {}
+    for seed, name in enumerate(("a", "b", "c")):
+        torch.manual_seed(seed)
+        zeroinit.attach(model, zeroinit.ZeroInit(length=2 + seed, layers=1 + seed), name)
+        open_gates(model)
+        outputs[name] = logits(model, inputs)
+    for name in ("b", "a", "c", "a"):
+        zeroinit.activate(model, name)
+        assert torch.equal(logits(model, inputs), outputs[name])
+        own = [n for n in zeroinit.trainable(model) if "zeroinit" in n]
+        assert own
+        assert all(f".zeroinit.{name}." in n for n in own)
+    zeroinit.detach(model, "b")
+    assert torch.equal(logits(model, inputs), outputs["a"])
+    zeroinit.activate(model, "c")
+    assert torch.equal(logits(model, inputs), outputs["c"])
+    zeroinit.detach(model)
+    assert torch.equal(logits(model, inputs), base)
+
+
+def test_methods_share_a_host():
+    model = roberta().eval()
+    inputs = batch_for(model)
+    base, outputs = logits(model, inputs), {}
+    for name, method in METHODS.items():
+        zeroinit.attach(model, method, name)
+        with torch.no_grad():
+            for parameter in zeroinit.trainable(model).values():
+                parameter += 0.3 * torch.randn_like(parameter)
+        outputs[name] = logits(model, inputs)
+    for name in ("lora", "zero_init", "full", "head", "lora"):
+        zeroinit.activate(model, name)
+        torch.testing.assert_close(logits(model, inputs), outputs[name])
+        with zeroinit.disabled(model):
+            assert torch.equal(logits(model, inputs), base)
+    for name in ("full", "zero_init", "lora", "head"):
+        zeroinit.detach(model, name)
+    assert torch.equal(logits(model, inputs), base)
+
+
+def test_an_inactive_adapter_moves_with_the_model():
+    model = opened(vit, names=("a", "b"))
+    model.to(torch.float64)
+    zeroinit.activate(model, "a")
+    assert {p.dtype for p in zeroinit.trainable(model).values()} == {torch.float64}
+    assert {p.dtype for p in zeroinit.host_state_dict(model).values()} == {torch.float64}
+
+
+def test_two_models_of_one_config_do_not_harm_each_other():
+    config = llama().config
+    first, second = transformers.LlamaForCausalLM(config).eval(), transformers.LlamaForCausalLM(config).eval()
+    inputs = batch_for(first)
+    plain = logits(second, inputs)
+    zeroinit.attach(first, zeroinit.ZeroInit())
+    open_gates(first)
+    assert torch.equal(logits(second, inputs), plain)
+    zeroinit.attach(second, zeroinit.ZeroInit())
+    open_gates(second)
+    adapted = logits(second, inputs)
+    zeroinit.detach(first)
+    assert torch.equal(logits(second, inputs), adapted)
+    zeroinit.detach(second)
+    assert torch.equal(logits(second, inputs), plain)
+
+
+def test_a_copy_lives_on_its_own():
+    model = opened(vit)
+    inputs = batch_for(model)
+    adapted = logits(model, inputs)
+    twin = copy.deepcopy(model)
+    zeroinit.detach(twin)
+    assert torch.equal(logits(model, inputs), adapted)
+    assert not torch.equal(logits(twin, inputs), adapted)
+
+
+class Wrapper(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = llama()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Wrapper, r"attach to the model inside, at \.backbone"),
+        (lambda: nn.Linear(2, 2), "not a model of timm or transformers"),
+        (lambda: timm.create_model("resnet18"), "supported are timm models"),
+        (lambda: timm.create_model("beit_base_patch16_224", depth=1), "supported are timm models"),
+        (
+            lambda: transformers.T5ForConditionalGeneration(
+                transformers.T5Config(d_model=16, d_ff=16, d_kv=4, num_heads=4, num_layers=1, vocab_size=20)
+            ),
+            r"several towers.*\.encoder, \.decoder",
+        ),
+        (
+            lambda: transformers.CLIPModel(
+                transformers.CLIPConfig(
+                    text_config=dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2),
+                    vision_config=dict(
+                        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+                    ),
+                )
+            ),
+            r"several towers.*\.text_model, \.vision_model",
+        ),
+        (
+            lambda: transformers.BloomForCausalLM(
+                transformers.BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=20)
+            ),
+            "no self-attention that calls AttentionInterface",
+        ),
+    ],
+)
+def test_what_is_not_supported_is_refused_and_left_alone(make, message):
+    model = make()
+    before = snapshot(model)
+    with pytest.raises(zeroinit.UnsupportedHostError, match=message):
+        zeroinit.attach(model, zeroinit.ZeroInit())
+    assert_same(before, snapshot(model))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(layers=0), "at least 1"),
+        (dict(layers=-1), "at least 1"),
+        (dict(layers=4), "layers=4, but LlamaForCausalLM has 3"),
+        (dict(length=0), "at least 1"),
+        (dict(gate="sigmoid"), "sigmoid"),
+        (dict(dtype="int8"), "int8"),
+        (dict(dtype="nonsense"), "nonsense"),
+    ],
+)
+def test_impossible_fields_are_refused_and_the_model_is_left_alone(fields, message):
+    model = llama()
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=message):
+        zeroinit.attach(model, zeroinit.ZeroInit(**fields))
+    assert_same(before, snapshot(model))
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "keys", "forward", "train", "a b", "term", "cache"])
+def test_unfit_names_are_refused(name):
+    with pytest.raises(ValueError, match="adapter's name"):
+        zeroinit.attach(llama(), zeroinit.ZeroInit(), name)
+
+
+def test_unknown_and_taken_names_are_refused():
+    model = opened(llama)
+    with pytest.raises(ValueError, match="attached already"):
+        zeroinit.attach(model, zeroinit.ZeroInit())
+    for act in (zeroinit.activate, zeroinit.detach, lambda m, n: zeroinit.save(m, "/nowhere", n)):
+        with pytest.raises(ValueError, match=r"no adapter 'x' is attached; there are default"):
+            act(model, "x")
+    with pytest.raises(ValueError, match="attach one first"):
+        zeroinit.trainable(llama())
+
+
+def test_a_failed_attach_leaves_the_other_adapter_as_it_was():
+    model = opened(llama)
+    inputs = batch_for(model)
+    adapted = logits(model, inputs)
+    with pytest.raises(ValueError, match="layers=9"):
+        zeroinit.attach(model, zeroinit.ZeroInit(layers=9), "other")
+    assert torch.equal(logits(model, inputs), adapted)
+    assert zeroinit.trainable(model)
