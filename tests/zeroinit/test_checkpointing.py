@@ -1,0 +1,139 @@
+"""Gradient checkpointing: recomputation sees what its own forward saw, and gradients are the same."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+import timm.layers
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+import zeroinit
+from tests.zeroinit.opened import HOSTS, batch_for, gpt2, gradients, llama, logits, opened, qwen3, roberta, vit
+
+CONDITION = zeroinit.ZeroInit(length=3, layers=2, condition=zeroinit.ImageCondition(depths=2, width=5))
+CASES = [(host, reentrant) for host in HOSTS for reentrant in (False, True)]
+
+
+@contextlib.contextmanager
+def checkpointing(model: nn.Module, reentrant: bool) -> Iterator[None]:
+    """Gradient checkpointing as each library turns it on."""
+    if isinstance(model, PreTrainedModel):
+        model.activation_checkpointing_enable({"use_reentrant": reentrant})
+        if reentrant:
+            model.enable_input_require_grads()
+        yield
+        return
+    before = timm.layers.use_reentrant_ckpt()
+    timm.layers.set_reentrant_ckpt(reentrant)
+    model.set_grad_checkpointing(True)
+    yield
+    timm.layers.set_reentrant_ckpt(before)
+
+
+def inputs_for(model: nn.Module, reentrant: bool, seed: int = 1) -> Tensor:
+    """timm has no ``enable_input_require_grads``: reentrant checkpointing needs pictures that require gradients."""
+    inputs = batch_for(model, seed=seed)
+    return inputs.requires_grad_(reentrant) if inputs.is_floating_point() else inputs
+
+
+def train_all(model: nn.Module) -> None:
+    """Let adapters that are not active now keep their gradients, for a backward pass yet to come."""
+    for name, parameter in model.named_parameters():
+        if name.endswith((".prompt", ".gate")):
+            parameter.requires_grad_(True)
+
+
+def planted_gradients(model: nn.Module) -> dict[str, Tensor | None]:
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def count_calls(model: nn.Module) -> list[int]:
+    """How often the topmost block's output map runs: recomputation runs it again."""
+    calls = [0]
+
+    def count(*_: object) -> None:
+        calls[0] += 1
+
+    outputs = ("o_proj", "attention.output.dense", "attn.proj")
+    top = [part for name, part in model.named_modules() if name.endswith(outputs)][-1]
+    top.register_forward_hook(count)
+    return calls
+
+
+@pytest.mark.parametrize(("host", "reentrant"), CASES)
+def test_gradients_are_equal(host: str, reentrant: bool) -> None:
+    found = []
+    for checkpoint in (False, True):
+        model = opened(HOSTS[host]).train()
+        calls = count_calls(model)
+        with checkpointing(model, reentrant) if checkpoint else contextlib.nullcontext():
+            logits(model, inputs_for(model, reentrant)).pow(2).mean().backward()
+        found.append((calls[0], gradients(model)))
+    (without, expected), (with_, gradients_) = found
+    assert with_ > without, "nothing was recomputed"
+    assert all(gradient.abs().max() > 0 for gradient in expected.values())
+    torch.testing.assert_close(gradients_, expected)
+
+
+@pytest.mark.parametrize("host", [gpt2, qwen3])
+def test_gradients_of_other_decoders_are_equal(host: Callable[..., nn.Module]) -> None:
+    expected, found = (opened(host).train() for _ in range(2))
+    found.activation_checkpointing_enable()
+    for model in (expected, found):
+        logits(model, batch_for(model)).pow(2).mean().backward()
+    torch.testing.assert_close(gradients(found), gradients(expected))
+
+
+@pytest.mark.parametrize(("host", "reentrant"), CASES)
+def test_recomputation_sees_its_own_condition(host: str, reentrant: bool) -> None:
+    """Two forwards under different conditions, then one backward, outside of both."""
+    found = []
+    for checkpoint in (False, True):
+        model = opened(HOSTS[host], CONDITION).train()
+        with checkpointing(model, reentrant) if checkpoint else contextlib.nullcontext():
+            loss = torch.zeros(())
+            for seed in (1, 2):
+                features = torch.randn(2, 2, 5, generator=torch.Generator().manual_seed(seed))
+                with zeroinit.conditioned(model, features, mask=[True, seed == 1]):
+                    loss = loss + logits(model, inputs_for(model, reentrant)).pow(2).mean()
+            loss.backward()
+        found.append(gradients(model))
+    torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize(("host", "reentrant"), CASES)
+def test_recomputation_sees_its_own_adapter(host: str, reentrant: bool) -> None:
+    """Two forwards with different adapters, then one backward of their sum, with yet another active."""
+    found = []
+    method = zeroinit.ZeroInit(length=3, layers=2, train_head=False)
+    for checkpoint in (False, True):
+        model = opened(HOSTS[host], method, names=("a", "b", "c")).train()
+        with checkpointing(model, reentrant) if checkpoint else contextlib.nullcontext():
+            loss = torch.zeros(())
+            for names in ("a", ["a", "b"]):
+                zeroinit.activate(model, names)
+                train_all(model)
+                loss = loss + logits(model, inputs_for(model, reentrant)).pow(2).mean()
+            zeroinit.activate(model, "c")
+            train_all(model)
+            loss.backward()
+        found.append(planted_gradients(model))
+    assert {name.split(".")[-2] for name in found[0] if "zeroinit" in name} == {"a", "b"}
+    torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("host", [llama, roberta, vit])
+def test_forward_in_eval_mode_between_forward_and_backward(host: Callable[..., nn.Module]) -> None:
+    """Validation in the middle of a step fills the cache of prompts; the step must not be served from it."""
+    model, expected = opened(host).train(), opened(host).train()
+    with checkpointing(model, reentrant=False):
+        loss = logits(model, batch_for(model)).pow(2).mean()
+        model.eval()
+        with torch.no_grad():
+            logits(model, batch_for(model, seed=2))
+        model.train()
+        loss.backward()
+    logits(expected, batch_for(expected)).pow(2).mean().backward()
+    torch.testing.assert_close(gradients(model), gradients(expected))
