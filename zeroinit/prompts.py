@@ -175,7 +175,8 @@ class LayerPrompts(nn.Module):
         prompt = getattr(self, name).prompt[None]
         if condition is not None:
             prompt = prompt + condition.project(self.switch.projectors, name)
-        return self.projection(attention, prompt.to(dtype))
+        key, value = self.projection(attention, prompt.to(dtype))
+        return key.to(dtype), value.to(dtype)  # under autocast a map may return another dtype than the query's
 
     def _gated_keys_values(
         self, name: str, attention: nn.Module, query: Tensor, condition: Condition | None
