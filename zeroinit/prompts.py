@@ -61,14 +61,19 @@ class _Source(NamedTuple):
     def unchanged(self) -> bool:
         """Whether the same object stands there with the same content."""
         thing = self.owner.get(self.key)
-        return thing is self.thing and (self.address < 0 or _mark(thing) == (self.version, self.address))
+        if self.address < 0:
+            return thing is self.thing
+        return thing is self.thing and self.version >= 0 and _mark(thing) == (self.version, self.address)
 
 
 def _mark(thing: object) -> tuple[int, int]:
-    """(version, address) of a tensor's data; what has no data is told by its identity alone."""
+    """(version, address) of a tensor's data; what has no data is told by its identity alone.
+
+    A tensor of inference mode does not count its changes: its version is -1.
+    """
     if not isinstance(thing, Tensor):
         return 0, -1
-    return 0 if thing.is_inference() else thing._version, thing.data_ptr()
+    return -1 if thing.is_inference() else thing._version, thing.data_ptr()
 
 
 def _sources_in(module: nn.Module) -> Iterator[_Source]:
@@ -211,6 +216,10 @@ class LayerPrompts(nn.Module):
         """Set the mode and forget what was cached."""
         self.cache.clear()
         return super().train(mode)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What copies and pickles take along: all but the cache."""
+        return {**self.__dict__, "cache": {}}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LayerPrompts":
         self.cache.clear()

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-from transformers.modeling_utils import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
+from zeroinit.condition import Condition
 from zeroinit.prompts import LayerPrompts, State, Switch
 from zeroinit.seams import Layout, Projection, Seam, Site, UnsupportedHostError, remove_hooks
 
@@ -111,14 +112,14 @@ def _dispatch(cls: type[nn.Module]) -> tuple[AttentionInterface, Callable[..., A
 
 def _wrap(config: Any) -> None:
     """Put our function over the attention implementation that a config names."""
-    implementation = config._attn_implementation
-    if implementation.startswith(PREFIX):
-        return
+    implementation = config._attn_implementation.removeprefix(PREFIX)
     name = PREFIX + implementation
-    AttentionInterface.register(name, attention)
-    if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
-        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
-    config._attn_implementation_internal = name
+    if name not in ALL_ATTENTION_FUNCTIONS:  # the first of its kind here; a model loaded whole was wrapped elsewhere
+        AttentionInterface.register(name, attention)
+        if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
+            AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
+    if config._attn_implementation != name:
+        config._attn_implementation_internal = name
 
 
 @dataclass(eq=False)
@@ -134,8 +135,15 @@ class Shared:
 def _prepare(
     base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Before the base model runs: keep the seam in place, and give rotary hosts their positions."""
+    """Before the base model runs: keep the seam in place, and give rotary hosts their positions.
+
+    Raises:
+        ValueError: if a ``prompt_condition`` came down here, for no adapter takes one; hosts ignore what they
+            do not know.
+    """
     shared: Shared = base.__dict__["zeroinit_shared"]
+    if not shared.switch.projectors and kwargs.get("prompt_condition") is not None:
+        Condition.of(kwargs["prompt_condition"]).check(shared.switch.projectors, shared.switch.state.names)
     for config in shared.configs:
         _wrap(config)
     if base.training:
@@ -314,7 +322,9 @@ def _projection(name: str, module: nn.Module) -> tuple[int, str, Projection]:
     if strange or not _dispatch(type(module))[1]:
         what = f"unknown parts {sorted(strange)} that may change keys or values" if strange else "no eager attention"
         raise UnsupportedHostError(f"{where} has {what}; {SUPPORTED}")
-    head_dim = _number(module, "head_dim", "attention_head_size", "dim_per_head", "attention_head_dim", "d_k")
+    head_dim = _number(
+        module, "head_dim", "attention_head_size", "dim_per_head", "attention_head_dim", "d_k", "head_size"
+    )
     heads = _number(module, "num_heads", "num_attention_heads", "n_heads", "num_query_heads")
     if heads is None or (head_dim is None and key is None):
         raise UnsupportedHostError(f"{where} does not say how many heads it has; {SUPPORTED}")
