@@ -202,7 +202,7 @@ def detach(model: Model, name: str | None = None) -> Model:
     Raises:
         ValueError: if there is no such adapter.
     """
-    host = _attached(model)
+    host = host_of(model)
     for each in [name] if name is not None else list(host.methods):
         _known(host, [each])
         _take_out(host, each, tuple(n for n in host.active if n != each))
@@ -242,7 +242,7 @@ def activate(model: Model, names: str | Sequence[str | None]) -> Model:
     Raises:
         ValueError: if a name is unknown, if an adapter cannot share a batch, or if heads differ in shape.
     """
-    host = _attached(model)
+    host = host_of(model)
     chosen: Names = (names,) if isinstance(names, str) else tuple(names)
     if not chosen:
         raise ValueError("no adapter named; `disabled(model)` runs the host alone")
@@ -263,7 +263,7 @@ def activate(model: Model, names: str | Sequence[str | None]) -> Model:
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """What trains: the planted parameters of the active adapters, and their task head; by name in the model."""
-    host = _attached(model)
+    host = host_of(model)
     planted = {id(p) for name in host.adapters(host.active) for p in host.planted(name).values()}
     return {name: p for name, p in model.named_parameters() if id(p) in planted}
 
@@ -271,7 +271,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 @contextlib.contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
     """The host alone, for a moment: no adapter acts, and the host's own head is in place."""
-    host = _attached(model)
+    host = host_of(model)
     before = host.active
     host.act(())
     try:
@@ -292,7 +292,7 @@ def conditioned(model: nn.Module, features: Tensor, mask: Tensor | Sequence[bool
     Raises:
         ValueError: if the shapes do not fit, or an active adapter takes no condition.
     """
-    host = _attached(model)
+    host = host_of(model)
     condition = Condition.of(features, mask)
     condition.check(host.projectors, host.active)
     before = host.switch.state.condition
@@ -305,7 +305,7 @@ def conditioned(model: nn.Module, features: Tensor, mask: Tensor | Sequence[bool
 
 def host_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The host's alone, under its own keys: loads strictly in plain transformers and timm."""
-    host = _attached(model)
+    host = host_of(model)
     exchanged = bool(host.exchanged)
     with disabled(model):
         state = {key: value for key, value in model.state_dict().items() if "zeroinit" not in key.split(".")}
@@ -360,7 +360,12 @@ def _host(model: nn.Module) -> Host | None:
     return host if isinstance(host, Host) else None
 
 
-def _attached(model: nn.Module) -> Host:
+def host_of(model: nn.Module) -> Host:
+    """What is attached to a model.
+
+    Raises:
+        ValueError: if nothing is.
+    """
     host = _host(model)
     if host is None:
         raise ValueError(f"{type(model).__name__} has no adapter: attach one first")

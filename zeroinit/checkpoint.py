@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from zeroinit import methods
-from zeroinit.attach import Host, _attached, _host, attach, detach
+from zeroinit.attach import attach, detach, host_of
 from zeroinit.attention import Gate
 from zeroinit.methods.zero_init import ZeroInit
-from zeroinit.seams import Seam, seam_of
+from zeroinit.seams import Seam, UnsupportedHostError, seam_of
 
 Model = TypeVar("Model", bound=nn.Module)
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -47,7 +47,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str], name: str | None = No
     Raises:
         ValueError: if there is no such adapter, or not exactly one is active and none is named.
     """
-    host = _attached(model)
+    host = host_of(model)
     if name is None:
         active = host.adapters(host.active)
         if len(active) != 1:
@@ -154,8 +154,14 @@ def load_official(
 
 
 def fingerprint(seam: Seam) -> dict[str, object]:
-    """What a host must have in common with the one that an adapter was trained on."""
-    sites = seam.sites()
+    """What a host must have in common with the one that an adapter was trained on.
+
+    Methods that need no attention adapt hosts whose attention cannot be reached: of those the type must do.
+    """
+    try:
+        sites = seam.sites()
+    except UnsupportedHostError:
+        return {"type": seam.host_type}
     return {
         "type": seam.host_type,
         "layers": len(sites),
@@ -183,8 +189,7 @@ def _short(value: object) -> object:
 
 def _fill(model: Model, name: str, tensors: dict[str, Tensor], source: str) -> Model:
     """Copy tensors into a freshly attached adapter, strictly; on failure take it out again."""
-    host = _host(model)
-    assert host is not None
+    host = host_of(model)
     targets = host.methods[name].values(host, name)
     problems = [f"{key} is missing" for key in sorted(set(targets) - set(tensors))]
     problems += [f"{key} is unexpected" for key in sorted(set(tensors) - set(targets))]
@@ -292,4 +297,4 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value
 
 
-__all__ = ["CheckpointError", "Host", "fingerprint", "load", "load_official", "save"]
+__all__ = ["CheckpointError", "fingerprint", "load", "load_official", "save"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import peft
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,6 +55,19 @@ def test_a_saved_adapter_gives_the_same_outputs(tmp_path, host, method):
     assert zeroinit.trainable(fresh)
     held = load_file(tmp_path / "adapter_model.safetensors")
     assert sum(t.numel() for t in held.values()) == sum(p.numel() for p in zeroinit.trainable(model).values())
+
+
+@pytest.mark.parametrize("method", ["head", "full"])
+def test_a_host_whose_attention_is_out_of_reach_can_be_probed(tmp_path, method):
+    model, fresh = (timm.create_model("resnet10t", num_classes=3).eval() for _ in range(2))
+    fresh.load_state_dict(model.state_dict())
+    inputs = torch.randn(2, 3, 32, 32)
+    zeroinit.attach(model, METHODS[method])
+    with torch.no_grad():
+        for parameter in zeroinit.trainable(model).values():
+            parameter += 0.1
+    zeroinit.save(model, tmp_path)
+    assert torch.equal(zeroinit.load(fresh, tmp_path)(inputs), model(inputs))
 
 
 def test_an_inactive_adapter_is_saved_with_its_own_head(tmp_path):
