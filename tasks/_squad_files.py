@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.bench import hub
 from tasks.bench.documents import Entry, Tolerance
 from tasks.bench.errors import InputError
 
@@ -102,6 +103,7 @@ def from_hub(dataset: str) -> dict[str, list[Question]]:
     """
     import datasets
 
+    hub.prepare()
     try:
         loaded: Any = datasets.load_dataset(HUB[dataset])
     except (OSError, ValueError) as error:

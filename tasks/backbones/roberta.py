@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from tasks.backbones import _wheel
+from tasks.bench import hub
 from tasks.bench.config import Run, digest
 from tasks.bench.errors import InputError
 from tasks.bench.host import Host, tensors_digest
@@ -77,6 +78,7 @@ def _folder(name: str) -> Path:
         return Path(name)
     from huggingface_hub import snapshot_download
 
+    hub.prepare()
     wanted = ["*.json", "*.txt", "model.safetensors"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))

@@ -14,10 +14,7 @@ from tasks.bench.store import Store
 
 def run_all(runs: Sequence[Run], store: Store, jobs: int) -> list[str]:
     """Run these cells, so many at a time; the names of those that failed."""
-    context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    if sys.platform != "win32":
-        # What takes seconds to import is imported once; every cell's process is a fork of that.
-        context.set_forkserver_preload(["tasks.bench.run", *{f"tasks.backbones.{r.choice.backbone}" for r in runs}])
+    context = _context(runs)
     waiting, working, failures = list(runs), {}, []
     began = time.monotonic()
     try:
@@ -41,6 +38,15 @@ def run_all(runs: Sequence[Run], store: Store, jobs: int) -> list[str]:
         for process, _ in working.values():
             process.terminate()
     return failures
+
+
+def _context(runs: Sequence[Run]) -> Any:
+    """How processes start: what takes seconds to import is imported once, and each cell is a fork of that."""
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tasks.bench.run", *{f"tasks.backbones.{run.choice.backbone}" for run in runs}])
+    return context
 
 
 def outcome(store: Store, name: str) -> str:

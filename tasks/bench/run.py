@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import set_seed
+from transformers.utils import logging
 
 import zeroinit
 from tasks.bench import discover, splits
@@ -48,6 +49,9 @@ def build(config: Run, output: str) -> Host:
             f"--backbone {config.choice.backbone} gives {', '.join(outputs)}, "
             f"but {config.choice.task} asks for {output}: choose another"
         )
+    # A new task head is meant to be missing from the checkpoint, so no report about it.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     host = outputs[output](config)
     host.model.to(config.device)
     return host

@@ -1,0 +1,22 @@
+"""The hub where it can be reached; where not, its libraries look into their caches at once, without retrying."""
+
+import functools
+
+
+@functools.cache
+def prepare() -> bool:
+    """Find out once whether the hub answers, and set its libraries accordingly."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # whatever keeps it away, from no network to a broken proxy
+        import datasets.config as for_datasets
+
+        constants.HF_HUB_OFFLINE = True
+        for_datasets.HF_HUB_OFFLINE = True
+        return False
+    return True

@@ -1,0 +1,102 @@
+"""A cell's name is a hash of what its numbers depend on, and a wrong setting names the right ones."""
+
+import pickle
+import shutil
+
+import pytest
+
+from tasks.bench.config import parse_settings
+from tasks.bench.errors import InputError
+
+
+def test_a_file_counts_by_its_content_not_its_place(small_run, squad_file, tmp_path):
+    moved = tmp_path / "elsewhere" / squad_file.name
+    moved.parent.mkdir()
+    shutil.copy(squad_file, moved)
+    assert small_run().cell == small_run(eval=moved).cell
+    moved.write_text(moved.read_text().replace("Orlo", "Oslo"))
+    assert small_run().cell != small_run(eval=moved).cell
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"limit": 5},
+        {"method": "lora"},
+        {"dataset": "v2.0"},
+        {"settings": {"learning_rate": 0.5}},
+        {"settings": {"method.length": 3}},
+        {"settings": {"n_best": 3}},
+    ],
+)
+def test_whatever_a_number_depends_on_changes_the_cell(small_run, change):
+    assert small_run(**change).cell != small_run().cell
+
+
+def test_equal_values_written_differently_are_one_cell(small_run):
+    one = small_run(settings=parse_settings(["learning_rate=1e-2", "length=8"]))
+    other = small_run(settings=parse_settings(["training.learning_rate=0.01", "method.length=8.0"]))
+    assert one.cell == other.cell
+
+
+def test_no_path_is_part_of_a_configuration(small_run, squad_file):
+    assert str(squad_file.parent) not in str(small_run().identity)
+    assert small_run().identity["sources"]["eval"].startswith("small.json#")
+
+
+def test_a_run_travels_to_another_process(small_run):
+    run = small_run()
+    name = run.cell
+    assert pickle.loads(pickle.dumps(run)).cell == name
+
+
+def test_the_tier_sets_what_the_suite_of_its_name_says(small_run):
+    assert small_run().method.length == 8
+    assert small_run(tier="pocket").method.length == 16
+    assert small_run(tier="pocket").training.learning_rate == 3e-2
+    assert small_run("full", tier="pocket").training.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sentence"),
+    [
+        (["lenght=3"], r"there is no setting 'lenght': the known ones are .*method\.length.*training\.steps"),
+        (["steps=many"], "the setting training.steps is 'many', which is not int"),
+        (["steps=2.5"], r"the setting training.steps is 2\.5, which is not int"),
+        (["steps=true"], "the setting training.steps is True, which is not int"),
+        (["method.gate=open"], "the setting method.gate is 'open', which is not"),
+        (["batch_size=0"], "batch_size is 0: give a number above 0"),
+        (["learning_rate=nan"], "learning_rate is nan: give a number above 0"),
+        (["warmup=2"], "warmup is 2.0: give a share from 0 to 1"),
+        (["doc_stride=64"], "doc_stride is 64: give less than half of max_length"),
+        (["tune_share=1"], "tune_share is 1.0: give a share from 0 up to 1"),
+        (["steps"], "--set 'steps' is not KEY=VALUE"),
+        (["=3"], "--set '=3' is not KEY=VALUE"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(small_run, pairs, sentence):
+    with pytest.raises(InputError, match=sentence):
+        small_run(settings=parse_settings(pairs))
+
+
+def test_a_name_in_two_groups_must_say_which(small_run):
+    with pytest.raises(InputError, match=r"'dropout' could be any of training\.dropout, method\.dropout"):
+        small_run("lora", settings={"dropout": 0.1})
+    run = small_run("lora", settings={"method.dropout": 0.1})
+    assert (run.method.dropout, run.training.dropout) == (0.1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"tier": "huge"}, "--tier 'huge' does not exist: choose one of mini, pocket, paper"),
+        ({"dataset": "v3"}, "--dataset 'v3' does not exist: choose one of v1.1, v2.0"),
+        ({"method": "magic"}, "there is no method 'magic': choose one of .*frozen.*zero_init"),
+        ({"limit": 0}, "--limit is 0: give 1 or more"),
+        ({"device": "abacus"}, "--device abacus is not available: choose one of auto, cpu"),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence(small_run, flags, sentence):
+    with pytest.raises(InputError, match=sentence):
+        small_run(**flags)

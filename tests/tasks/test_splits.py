@@ -1,0 +1,74 @@
+"""Splits never share a group, and stay where they are whatever the order."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.bench import splits
+
+grouped = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers()), max_size=40, unique=True)
+
+
+@given(grouped, st.floats(0, 0.99))
+def test_no_group_is_divided(examples, share):
+    part, rest = splits.divide(examples, lambda e: e[0], share)
+    assert sorted(part + rest) == sorted(examples)
+    assert not {e[0] for e in part} & {e[0] for e in rest}
+    assert rest or not examples
+    if share and len({e[0] for e in examples}) > 1:
+        assert part
+
+
+@given(grouped, st.integers(0, 9))
+def test_the_order_of_examples_changes_nothing(examples, seed):
+    shuffled = random.Random(seed).sample(examples, len(examples))
+    assert sorted(splits.divide(examples, lambda e: e[0], 0.3)[0]) == sorted(
+        splits.divide(shuffled, lambda e: e[0], 0.3)[0]
+    )
+
+
+def test_a_known_division_stays():
+    titles = [f"article {n}" for n in range(20)]
+    part, _ = splits.divide(titles, str, 0.1)
+    assert part == ["article 0", "article 9"]
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_a_smaller_sample_is_part_of_a_larger_one(one, other):
+    names = [str(n) for n in range(25)]
+    small, large = (splits.sample(names, size, str) for size in sorted((one, other)))
+    assert set(small) <= set(large)
+    assert large == sorted(large, key=int)
+    assert len(large) == min(25, max(one, other))
+
+
+def test_fit_tune_and_report_share_no_article(small_run):
+    run = small_run(settings={"tune_share": 0.4})
+    from tasks.squad import Squad
+
+    data = Squad().load(run)
+    titles = [{q.title for q in part} for part in (data.fit, data.tune, data.report)]
+    assert all(titles)
+    assert len(set.union(*titles)) == sum(map(len, titles))
+    assert data.expected == 30 > len(data.report)
+
+
+def test_an_eval_file_is_reported_whole(small_run, squad_file, tmp_path):
+    from tasks.squad import Squad
+
+    run = small_run(train=squad_file)
+    data = Squad().load(run)
+    assert len(data.report) == data.expected == 30
+    assert {q.title for q in data.fit}.isdisjoint({q.title for q in data.tune})
+    assert data.notes == ["6 passages of the report split are trained on too"]
+    limited = Squad().load(small_run(train=squad_file, limit=5))
+    assert [len(part) for part in (limited.fit, limited.tune, limited.report)] == [5, 5, 5]
+    assert limited.expected == 30
+
+
+def test_a_frozen_model_is_judged_on_the_whole_of_one_file(small_run):
+    from tasks.squad import Squad
+
+    data = Squad().load(small_run("frozen"))
+    assert (len(data.fit), len(data.report), data.expected) == (0, 30, 30)
