@@ -1,0 +1,226 @@
+"""Tiny hosts with random weights: every architecture that transformers and timm can build, made small generically."""
+
+import contextlib
+import copy
+import importlib
+import inspect
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers.models.auto import modeling_auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+TOKENS = 12
+MOST_PARAMETERS = 50_000_000
+
+# What a config's number becomes, by its name, wherever a config has it.
+SMALL: dict[str, Any] = {
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "hidden_dim", "emb_dim"), 64),
+    **dict.fromkeys(("encoder_hidden_size", "decoder_hidden_size", "out_hidden_size", "text_hidden_size"), 64),
+    **dict.fromkeys(("output_hidden_size", "projection_dim", "embedding_size", "backbone_hidden_size"), 64),
+    **dict.fromkeys(("moe_intermediate_size", "intermediate_size", "ffn_dim", "d_ff", "n_inner", "ffn_hidden_size"), 96),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "shared_expert_intermediate_size", "mlp_dim"), 96),
+    **dict.fromkeys(("encoder_intermediate_size", "decoder_intermediate_size", "expert_ffn_hidden_size"), 96),
+    **dict.fromkeys(("shared_intermediate_size", "intermediate_size_mlp", "dense_intermediate_size"), 96),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers"), 2),
+    **dict.fromkeys(("num_decoder_layers", "num_encoder_layers", "depth", "encoder_num_hidden_layers"), 2),
+    **dict.fromkeys(("decoder_num_hidden_layers",), 2),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"), 4),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads", "encoder_num_attention_heads"), 4),
+    **dict.fromkeys(("decoder_num_attention_heads",), 4),
+    **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "n_head_kv", "decoder_num_key_value_heads"), 2),
+    **dict.fromkeys(("encoder_num_key_value_heads", "swa_num_key_value_heads"), 2),
+    **dict.fromkeys(("head_dim", "d_kv", "global_head_dim", "attention_head_dim", "swa_head_dim", "kv_channels"), 16),
+    **dict.fromkeys(("v_head_dim", "qk_nope_head_dim", "swa_v_head_dim"), 16),
+    **dict.fromkeys(("qk_rope_head_dim", "rotary_dim"), 8),
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 24),
+    **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input", "padded_vocab_size", "text_vocab_size"), 99),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx"), 128),
+    **dict.fromkeys(("max_source_positions", "max_target_positions"), 128),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "moe_topk", "moe_k", "num_experts_per_token", "top_k_experts"), 2),
+    **dict.fromkeys(("n_group", "topk_group", "num_expert_group"), 1),
+    **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),
+    **dict.fromkeys(("image_size", "pretrain_image_size", "img_size"), 32),
+    "patch_size": 8,
+    "sliding_window": 5,
+    "num_kv_shared_layers": 0,
+    "hidden_size_per_layer_input": 8,
+    "first_k_dense_replace": 1,
+    "num_dense_layers": 1,
+    "max_window_layers": 1,
+    "query_pre_attn_scalar": 24,
+    "index_topk": 64,
+    "index_head_dim": 16,
+    "index_n_heads": 4,
+    "num_mel_bins": 16,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 16,
+    "mamba_n_groups": 1,
+    "mamba_chunk_size": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "num_nextn_predict_layers": 0,
+    "type_vocab_size": 2,
+    "block_size": 4,
+    "num_register_tokens": 2,
+    "word_embed_proj_dim": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+# What a single architecture needs beside that, or instead; keys with a dot reach into a sub-config.
+SPECIAL: dict[str, dict[str, Any]] = {}
+# Options of one architecture that change how keys and values are made; each is a host of its own.
+VARIANTS: dict[str, dict[str, Any]] = {}
+
+_ORDER = ("CAUSAL_LM", "MASKED_LM")
+
+
+def transformers_architectures() -> list[str]:
+    """Every ``model_type`` of the library and the variants, as ``model_type`` or ``model_type (option=value)``."""
+    variants = [f"{kind} ({', '.join(f'{k}={v}' for k, v in options.items())})" for kind, options in _variants()]
+    return sorted({*CONFIG_MAPPING_NAMES, *variants})
+
+
+def _variants() -> Iterator[tuple[str, dict[str, Any]]]:
+    for kind, options in VARIANTS.items():
+        for option, value in options.items():
+            yield kind, {option: value}
+
+
+def small_config(cls: type, **more: Any) -> Any:
+    """A config of this class with small numbers; layer lists keep one layer of each kind, two at least."""
+    special = SPECIAL.get(cls.model_type, {}) | more
+    nested = dict.fromkeys(key.partition(".")[0] for key in special if "." in key)
+    default = _default(cls)
+    values: dict[str, Any] = {}
+    for name, value in vars(default).items():
+        if name in SMALL and isinstance(value, int) and not isinstance(value, bool):
+            values[name] = SMALL[name]
+    layers = getattr(default, "num_hidden_layers", None)
+    lists = {
+        name: value
+        for name, value in vars(default).items()
+        if isinstance(value, list | tuple) and isinstance(layers, int) and len(value) == layers
+    }
+    if "layer_types" in lists or "layers_block_type" in lists:
+        kinds = lists.get("layer_types") or lists["layers_block_type"]
+        kept = sorted({kind: index for index, kind in reversed(list(enumerate(kinds)))}.values())
+        kept = kept if len(kept) > 1 else [0, 1]
+        values |= {name: [value[index] for index in kept] for name, value in lists.items()}
+        values["num_hidden_layers"] = len(kept)
+    else:
+        values |= {name: list(value[:2]) for name, value in lists.items()}
+    for name, sub in (getattr(cls, "sub_configs", None) or {}).items():
+        value = getattr(default, name, None)
+        sub = type(value) if value is not None else sub
+        if value is not None and hasattr(sub, "model_type") and sub.model_type:
+            inner = {key.partition(".")[2]: v for key, v in special.items() if key.startswith(f"{name}.")}
+            values[name] = small_config(sub, **inner).to_dict()
+    values |= {name: value for name, value in special.items() if name not in nested and "." not in name}
+    return cls(**{name: value for name, value in values.items() if value is not ...})
+
+
+def _default(cls: type) -> Any:
+    try:
+        return cls()
+    except Exception:
+        return cls(**SPECIAL.get(cls.model_type, {}))
+
+
+def model_class(kind: str, config: Any) -> type[PreTrainedModel]:
+    """The class that is tested: a language model if there is one, else the bare model, else any that takes the config.
+
+    Raises:
+        LookupError: if no class takes this config.
+    """
+    tables = [f"MODEL_FOR_{task}_MAPPING_NAMES" for task in _ORDER] + ["MODEL_MAPPING_NAMES"]
+    tables += sorted(name for name in vars(modeling_auto) if re.fullmatch(r"MODEL_\w+_MAPPING_NAMES", name))
+    for table in tables:
+        name = getattr(modeling_auto, table).get(kind)
+        name = name[0] if isinstance(name, tuple | list) else name
+        if name is not None and hasattr(transformers, name):
+            return getattr(transformers, name)
+    module = type(config).__module__
+    with contextlib.suppress(ImportError):
+        scope = importlib.import_module(module.replace(".configuration_", ".modeling_"))
+        for cls in vars(scope).values():
+            if inspect.isclass(cls) and issubclass(cls, PreTrainedModel) and not cls.__name__.endswith("PreTrainedModel"):
+                if cls.config_class is type(config):
+                    return cls
+    raise LookupError(f"no model class takes {type(config).__name__}")
+
+
+def build(architecture: str, implementation: str | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """One small transformers model with random weights; the same each time.
+
+    Raises:
+        ValueError: if it is too large to test.
+    """
+    kind, _, option = architecture.partition(" (")
+    more = {}
+    for name, options in _variants():
+        if name == kind and option and option == f"{', '.join(f'{k}={v}' for k, v in options.items())})":
+            more = options
+    config = small_config(CONFIG_MAPPING[kind], **more)
+    cls = model_class(kind, config)
+    torch.manual_seed(0)
+    named = {} if implementation is None else {"attn_implementation": implementation}
+    model = cls._from_config(config, dtype=torch.float32, **named)
+    size = sum(p.numel() for p in model.parameters())
+    if size > MOST_PARAMETERS:
+        raise ValueError(f"{size / 1e6:.0f} million parameters in its smallest form here")
+    randomize(model)
+    return model.to(dtype).eval()
+
+
+def randomize(model: nn.Module) -> None:
+    """Draw every parameter anew, so that no zero bias and no norm of ones hides a mistake."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in dict.fromkeys(model.parameters()):
+            if not parameter.is_floating_point():
+                continue
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() < 2:
+                parameter.add_(0.2 * noise)
+            else:
+                parameter.copy_(noise / math.sqrt(max(1, parameter[0].numel())))
+
+
+def inputs_of(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Random inputs of two rows, by the model's main input."""
+    generator = torch.Generator().manual_seed(2)
+    config = model.config
+    name = model.main_input_name
+    names = inspect.signature(model.forward).parameters
+    if name not in names:
+        name = next(n for n in ("input_ids", "pixel_values", "hidden_states", "inputs_embeds") if n in names)
+    if name == "input_ids":
+        return {name: torch.randint(5, 90, (2, TOKENS), generator=generator)}
+    if name in ("pixel_values", "pixel_values_videos"):
+        size = getattr(config, "image_size", None) or 32
+        height, width = (size, size) if isinstance(size, int) else size[:2]
+        shape = [2, getattr(config, "num_channels", None) or getattr(config, "in_channels", None) or 3, height, width]
+        frames = getattr(config, "num_frames", None)
+        if isinstance(frames, int):
+            shape = [2, frames, *shape[1:]]
+        return {name: torch.randn(shape, generator=generator)}
+    if name in ("input_values",):
+        return {name: torch.randn(2, 4000, generator=generator)}
+    if name in ("input_features",):
+        return {name: torch.randn(2, getattr(config, "num_mel_bins", 80), 64, generator=generator)}
+    if name in ("inputs_embeds", "hidden_states"):
+        return {name: torch.randn(2, TOKENS, config.hidden_size, generator=generator)}
+    raise LookupError(f"no input is made here for {name}")
