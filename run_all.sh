@@ -19,7 +19,8 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
     # shellcheck disable=SC1091
     . .venv/bin/activate
 fi
-if ! python -c 'import accelerate, pathlib, peft, transformers, typer, zeroinit; assert pathlib.Path(zeroinit.__file__).parents[1] == pathlib.Path.cwd()' 2>/dev/null; then
+needed='from importlib.util import find_spec as f; import sys; sys.exit(not all(map(f, sys.argv[1:])))'
+if ! python -c "$needed" zeroinit torch transformers accelerate peft evaluate datasets safetensors typer tqdm; then
     echo "run_all.sh: installing zeroinit into $VIRTUAL_ENV (torch and torchvision: a few GB)"
     python -m pip install --quiet --editable .
 fi

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from tasks._squad_files import Question, from_hub, golds, official, questions
 from tasks.bench import splits
-from tasks.bench.config import Run
+from tasks.bench.config import Run, digest
 from tasks.bench.documents import Entry, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.stats import standard_error
@@ -66,6 +66,8 @@ class Squad(Task):
         """The files given, else the official ones in `--data`."""
         choice = run.choice
         given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
+        if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
+            del given["train"]  # nobody is to be judged on what it was trained on
         if given or not choice.data:
             return given
         return {

@@ -85,9 +85,9 @@ def describe(
     return Cell(
         config.cell,
         config.identity,
-        {"facts": facts, "splits": splits},
+        {"facts": facts, "splits": splits, "notes": list(data.notes)},
         {split: part.records for split, part in parts.items()},
-        {"notes": list(data.notes), "loss": [round(loss, 6) for loss in history.losses]},
+        {"loss": [round(loss, 6) for loss in history.losses]},
     )
 
 
@@ -98,7 +98,7 @@ def failed(config: Run, error: BaseException) -> Cell:
     return Cell(
         config.cell,
         config.identity,
-        {"facts": {"status": "failed", "error": sentence}, "splits": {}},
+        {"facts": {"status": "failed", "error": sentence}, "splits": {}, "notes": []},
         log=log,
     )
 

@@ -115,5 +115,7 @@ def run_single(choice: Choice, settings: dict[str, Any], store: Store) -> None:
         except CellError as error:
             store.write(failed(config, error))
             raise
+    for note in store.result(config.cell)["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     print(tables(store.rows_of(config.cell)), end="")
     print(f"\n{store.cells / config.cell}")

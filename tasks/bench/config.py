@@ -290,5 +290,8 @@ def digest(path: Path) -> str:
 
 @functools.cache
 def _file_digest(path: Path, _modified: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: it cannot be read ({error.strerror}); give a readable file") from None

@@ -55,7 +55,8 @@ def outcome(store: Store, name: str) -> str:
     if result["facts"]["status"] == "failed":
         return f"failed: {result['facts']['error']}"
     scores = result["splits"]["report"]["scores"]
-    return ", ".join(f"{metric} {value:.1f}" for metric, (value, _) in list(scores.items())[:2])
+    numbers = ", ".join(f"{metric} {value:.1f}" for metric, (value, _) in list(scores.items())[:2])
+    return "; ".join([numbers, *result["notes"]])
 
 
 def _work(run: Run, store: Store, quiet: bool) -> None:

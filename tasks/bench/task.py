@@ -26,7 +26,10 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """Three splits with three purposes: train on `fit`, choose on `tune`, report on `report`."""
+    """Three splits with three purposes: train on `fit`, choose on `tune`, report on `report`.
+
+    An example is whatever its task makes it, with an `id`.
+    """
 
     fit: Sequence[Any]
     tune: Sequence[Any]
@@ -34,7 +37,7 @@ class Data:
     expected: int
     """Examples in the whole report set; more than `len(report)` makes the run partial."""
     notes: Sequence[str] = field(default=())
-    """What a reader of the log should know: records left out, splits shared."""
+    """What a reader of the numbers should know: records left out, passages shared."""
 
 
 class Reader(Protocol):

@@ -29,6 +29,14 @@ def squad_file(tmp_path: Path, document: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
+def training_file(tmp_path: Path) -> Path:
+    """Other articles than those of `squad_file`."""
+    path = tmp_path / "training.json"
+    path.write_text(json.dumps(world.squad(seed=2, train=30)["train"]))
+    return path
+
+
+@pytest.fixture
 def small_run(squad_file: Path) -> Callable[..., Run]:
     """A tiny cell of a method, with flags and settings of one's own."""
 

@@ -137,6 +137,18 @@ def test_a_wrong_suite_names_what_is_known(text, sentence, capsys, tmp_path):
     assert sentence in refused(capsys, tasks_command("plan", path))
 
 
+def test_a_setting_for_one_method_leaves_the_others_alone(capsys, tmp_path):
+    arguments = ["plan", "mini", "--results", tmp_path, "--device", "cpu"]
+    plans = []
+    for settings in ([], ["--set", "lora.rank=2"]):
+        assert tasks_command(*arguments, *settings) == 0
+        plans.append(capsys.readouterr().out.splitlines())
+    changed = [one for one, other in zip(*plans, strict=True) if one != other]
+    assert len(changed) == 1
+    assert "-lora-" in changed[0]
+    assert "there is no setting 'rank'" in refused(capsys, tasks_command(*arguments, "--set", "rank=2"))
+
+
 def test_an_unknown_suite_names_the_known(capsys):
     assert "choose one of mini, pocket" in refused(capsys, tasks_command("plan", "maxi"))
 

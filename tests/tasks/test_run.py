@@ -68,8 +68,8 @@ def test_the_world_serves_where_no_file_is_given(small_run, store):
     assert any(record["null_score"] for record in store.records(config.cell, "report"))
 
 
-def test_a_saved_adapter_answers_as_it_did(small_run, store, squad_file):
-    trained = small_run("lora", train=squad_file, settings={"steps": 6, "learning_rate": 0.05})
+def test_a_saved_adapter_answers_as_it_did(small_run, store, training_file):
+    trained = small_run("lora", train=training_file, settings={"steps": 6, "learning_rate": 0.05})
     run(trained, store)
     folder = store.cells / trained.cell / "adapter"
     again = small_run("zero_init", adapter=folder)  # the adapter's own method is taken

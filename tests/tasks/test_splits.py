@@ -54,17 +54,32 @@ def test_fit_tune_and_report_share_no_article(small_run):
     assert data.expected == 30 > len(data.report)
 
 
-def test_an_eval_file_is_reported_whole(small_run, squad_file, tmp_path):
+def test_an_eval_file_is_reported_whole(small_run, training_file):
     from tasks.squad import Squad
 
-    run = small_run(train=squad_file)
-    data = Squad().load(run)
+    data = Squad().load(small_run(train=training_file))
     assert len(data.report) == data.expected == 30
     assert {q.title for q in data.fit}.isdisjoint({q.title for q in data.tune})
-    assert data.notes == ["6 passages of the report split are trained on too"]
-    limited = Squad().load(small_run(train=squad_file, limit=5))
+    assert not data.notes
+    limited = Squad().load(small_run(train=training_file, limit=5))
     assert [len(part) for part in (limited.fit, limited.tune, limited.report)] == [5, 5, 5]
     assert limited.expected == 30
+
+
+def test_one_file_under_both_flags_is_divided_all_the_same(small_run, squad_file, tmp_path):
+    from tasks.squad import Squad
+
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(squad_file.read_bytes())
+    assert Squad().load(small_run(train=copy)) == Squad().load(small_run())
+
+
+def test_passages_on_both_sides_are_noted(small_run, squad_file, tmp_path):
+    from tasks.squad import Squad
+
+    other = tmp_path / "other.json"
+    other.write_text(squad_file.read_text() + "\n")
+    assert Squad().load(small_run(train=other)).notes == ["6 passages of the report split are trained on too"]
 
 
 def test_a_frozen_model_is_judged_on_the_whole_of_one_file(small_run):
