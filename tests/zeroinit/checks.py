@@ -140,10 +140,19 @@ def reference_context(call: Call) -> Tensor:
 
 @contextlib.contextmanager
 def watched_maps(sites: list[Site], seen: dict[nn.Module, Seen]) -> Iterator[None]:
-    """Keep the tokens that key and value maps are called with."""
+    """Keep the tokens that key and value maps are called with; in timm, those that the attention is called with."""
     handles = []
     for site in sites:
         record = seen[site.module]
+        if type(site.module).__module__.startswith("timm."):
+
+            def keep_both(module: nn.Module, args: tuple[Any, ...], record: Seen = record) -> None:
+                del module
+                record.key_tokens.append(args[0].detach())
+                record.value_tokens.append(args[0].detach())
+
+            handles.append(site.module.register_forward_pre_hook(keep_both))
+            continue
         for name, kept in ((site.projection.key, record.key_tokens), (site.projection.value, record.value_tokens)):
 
             def keep(module: nn.Module, args: tuple[Any, ...], kept: list[Tensor] = kept) -> None:
@@ -166,15 +175,23 @@ def unrotated(model: nn.Module) -> Iterator[None]:
         del module, args
         if isinstance(output, tuple) and len(output) == 2 and all(isinstance(x, Tensor) for x in output):
             return torch.ones_like(output[0]), torch.zeros_like(output[1])
-        if isinstance(output, Tensor) and output.is_complex():
-            return torch.ones_like(output)
+        if isinstance(output, Tensor):
+            return torch.ones_like(output) if output.is_complex() else torch.zeros_like(output)
         return output
 
     named = [m for m in model.modules() if "rotary" in type(m).__name__.lower() or "rope" in type(m).__name__.lower()]
     handles = [m.register_forward_hook(identity) for m in named if not any(True for _ in m.parameters())]
+    angles = [p for name, p in model.named_parameters() if name.endswith("class_pos_emb")]  # MLCD learns some
+    kept = [angle.detach().clone() for angle in angles]
     try:
+        with torch.no_grad():
+            for angle in angles:
+                angle.zero_()
         yield
     finally:
+        with torch.no_grad():
+            for angle, value in zip(angles, kept, strict=True):
+                angle.copy_(value)
         for handle in handles:
             handle.remove()
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import timm
 import torch
 import transformers
 from torch import Tensor, nn
@@ -25,7 +26,9 @@ SMALL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "hidden_dim", "emb_dim"), 64),
     **dict.fromkeys(("encoder_hidden_size", "decoder_hidden_size", "out_hidden_size", "text_hidden_size"), 64),
     **dict.fromkeys(("output_hidden_size", "projection_dim", "embedding_size", "backbone_hidden_size"), 64),
-    **dict.fromkeys(("moe_intermediate_size", "intermediate_size", "ffn_dim", "d_ff", "n_inner", "ffn_hidden_size"), 96),
+    **dict.fromkeys(
+        ("moe_intermediate_size", "intermediate_size", "ffn_dim", "d_ff", "n_inner", "ffn_hidden_size"), 96
+    ),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "shared_expert_intermediate_size", "mlp_dim"), 96),
     **dict.fromkeys(("encoder_intermediate_size", "decoder_intermediate_size", "expert_ffn_hidden_size"), 96),
     **dict.fromkeys(("shared_intermediate_size", "intermediate_size_mlp", "dense_intermediate_size"), 96),
@@ -80,9 +83,70 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 2,
 }
 # What a single architecture needs beside that, or instead; keys with a dot reach into a sub-config.
-SPECIAL: dict[str, dict[str, Any]] = {}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "autoformer": {"prediction_length": 4},
+    "bamba": {"attn_layer_indices": [1]},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "clip_qkv": 1.0, "rope_theta": 10000.0}},
+    "deepseek_ocr2_text": {"num_experts_per_tok": 2, "mlp_layer_types": ["dense", "sparse"]},
+    "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 96},
+    "donut-swin": {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "dots3_note_text": {"num_key_value_heads": 4},
+    "ernie4_5_vl_moe_text": {"moe_intermediate_size": [96, 96]},
+    "esm": {"vocab_size": 99, "pad_token_id": 0, "mask_token_id": 3},
+    "esmc": {"num_key_value_heads": 4},
+    "falcon_h1": {"mamba_d_ssm": 128, "mamba_d_head": 16, "mamba_n_heads": 8},
+    "glm5_next_text": {"num_key_value_heads": 4},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"], "num_hidden_layers": 2},
+    "hunyuan_v1_dense": {"head_dim": 16},
+    "hunyuan_v1_moe": {"head_dim": 16},
+    "hunyuan_vl_text": {"head_dim": 16},
+    "informer": {"prediction_length": 4},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "kosmos_2_5_text_model": {"embed_dim": 64},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "llama4_vision_model": {"intermediate_size": 256, "vision_output_dim": 64, "projector_input_dim": 64},
+    "mamba2": {"num_heads": 8, "head_dim": 16, "n_groups": 1},
+    "maskformer-swin": {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 2},
+    "ministral": {"head_dim": 16},
+    "mobilebert": {"intra_bottleneck_size": 64, "true_hidden_size": ...},
+    "nemotron": {"num_key_value_heads": 2},
+    "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 64},
+    "reformer": {"is_decoder": True},
+    "segformer": {"num_attention_heads": (1, 2, 4, 4), "hidden_sizes": (16, 32, 64, 64)},
+    "smollm3": {"no_rope_layers": [1, 0]},
+    "step3p5": {"sliding_window": 5},
+    "swin": {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 2, "patch_size": 4},
+    "swin2sr": {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 2},
+    "swinv2": {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 2, "patch_size": 4},
+    "time_series_transformer": {"prediction_length": 4},
+    "vitpose_backbone": {"image_size": [32, 32], "patch_size": [8, 8]},
+    "zamba": {
+        "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
+        "num_hidden_layers": 4,
+    },
+    "zaya": {"num_experts_per_tok": 1},
+}
 # Options of one architecture that change how keys and values are made; each is a host of its own.
-VARIANTS: dict[str, dict[str, Any]] = {}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "cohere": {"use_qk_norm": True},
+    "falcon_h1": {"key_multiplier": 0.5},
+    "gemma3n_text": {"num_kv_shared_layers": 1},
+    "gemma4_text": {"attention_k_eq_v": True, "num_kv_shared_layers": 1},
+    "glm4_moe": {"use_qk_norm": True},
+    "gpt2": {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
+    "gpt_bigcode": {"multi_query": False},
+    "llama": {"attention_bias": True, "head_dim": 24},
+    "llama4_text": {"use_qk_norm": False, "attn_temperature_tuning": False},
+    "mimo_v2_flash": {"attention_value_scale": 0.5},
+    "modernbert": {"attention_bias": True},
+    "olmo": {"clip_qkv": 0.5},
+    "olmoe": {"clip_qkv": 0.5},
+    "persimmon": {"qk_layernorm": False},
+    "phi": {"qk_layernorm": True},
+    "stablelm": {"qk_layernorm": True, "use_qkv_bias": True},
+    "zamba2": {"use_shared_attention_adapter": True},
+}
 
 _ORDER = ("CAUSAL_LM", "MASKED_LM")
 
@@ -122,6 +186,10 @@ def small_config(cls: type, **more: Any) -> Any:
         values["num_hidden_layers"] = len(kept)
     else:
         values |= {name: list(value[:2]) for name, value in lists.items()}
+    rope = getattr(default, "rope_parameters", None)
+    if isinstance(rope, dict) and "mrope_section" in rope:
+        half = int(16 * rope.get("partial_rotary_factor", 1.0)) // 2
+        values["rope_parameters"] = rope | {"mrope_section": [half - 2 * (half // 3), half // 3, half // 3]}
     for name, sub in (getattr(cls, "sub_configs", None) or {}).items():
         value = getattr(default, name, None)
         sub = type(value) if value is not None else sub
@@ -156,7 +224,11 @@ def model_class(kind: str, config: Any) -> type[PreTrainedModel]:
     with contextlib.suppress(ImportError):
         scope = importlib.import_module(module.replace(".configuration_", ".modeling_"))
         for cls in vars(scope).values():
-            if inspect.isclass(cls) and issubclass(cls, PreTrainedModel) and not cls.__name__.endswith("PreTrainedModel"):
+            if (
+                inspect.isclass(cls)
+                and issubclass(cls, PreTrainedModel)
+                and not cls.__name__.endswith("PreTrainedModel")
+            ):
                 if cls.config_class is type(config):
                     return cls
     raise LookupError(f"no model class takes {type(config).__name__}")
@@ -224,3 +296,75 @@ def inputs_of(model: PreTrainedModel) -> dict[str, Tensor]:
     if name in ("inputs_embeds", "hidden_states"):
         return {name: torch.randn(2, TOKENS, config.hidden_size, generator=generator)}
     raise LookupError(f"no input is made here for {name}")
+
+
+# Numbers of a timm constructor; the first set that a model takes is used, the last leaves it as it is.
+_SMALL_TIMM: tuple[dict[str, Any], ...] = (
+    {"embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 5},
+    {"embed_dim": 48, "depth": 2, "num_heads": 3},
+    {"embed_dim": 48, "depth": 2, "num_classes": 5},
+    {"depth": 2, "num_classes": 5},
+    {"num_classes": 5},
+    {},
+)
+
+
+def timm_architectures() -> list[str]:
+    """Every model name of the library."""
+    return sorted(timm.list_models())
+
+
+def timm_type(name: str) -> nn.Module:
+    """A timm model as it is, without memory for its weights: enough to see whether it is supported."""
+    with torch.device("meta"):
+        return timm.create_model(name)
+
+
+def build_timm(name: str, implementation: str | None = None, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """One timm model with random weights, small where its constructor allows; the same each time.
+
+    Raises:
+        ValueError: if it is too large to test.
+    """
+    patch = _patch_size(timm_type(name))
+    sizes: list[dict[str, Any]] = [{"img_size": 4 * patch}, {}] if patch else [{}]
+    failure: Exception | None = None
+    for small in _SMALL_TIMM:
+        for size in sizes:
+            try:
+                with torch.device("meta"):
+                    count = sum(p.numel() for p in timm.create_model(name, **small, **size).parameters())
+                if count > MOST_PARAMETERS:
+                    raise ValueError(f"{count / 1e6:.0f} million parameters in its smallest form here")
+                torch.manual_seed(0)
+                model = timm.create_model(name, **small, **size)
+            except Exception as error:
+                failure = error
+                continue
+            randomize(model)
+            for module in model.modules():
+                if implementation is not None and hasattr(module, "fused_attn"):
+                    module.fused_attn = implementation == "sdpa"
+            return model.to(dtype).eval()
+    assert failure is not None
+    raise failure
+
+
+def _patch_size(model: nn.Module) -> int | None:
+    size = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    size = size[0] if isinstance(size, tuple | list) else size
+    return size if isinstance(size, int) else None
+
+
+def timm_inputs_of(model: nn.Module) -> dict[str, Tensor]:
+    """Two random pictures of the model's size."""
+    generator = torch.Generator().manual_seed(2)
+    channels, *largest = model.default_cfg["input_size"]
+    own = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    sizes = [own] if own else [(side, side) for side in (64, 96, 128, 192) if side < largest[0]]
+    for size in (*sizes, largest):
+        pictures = torch.randn(2, channels, *size, generator=generator)
+        with contextlib.suppress(Exception), torch.no_grad():
+            model(pictures.to(next(model.parameters()).dtype))
+            break
+    return {"x": pictures}

@@ -25,7 +25,8 @@ class Projection:
 
     ``layout`` tells what the key map returns: "separate", keys alone; "stacked", keys and values (and perhaps
     queries before them) one after the other; "interleaved", query, key and value of each head side by side.
-    ``biases`` are those of keys and values that the host adds behind a map without bias.
+    ``biases`` are those of keys and values that the host adds behind a map without bias, ``factors`` what it
+    multiplies them with.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Projection:
     value_norm: str | None = None
     clip: float | None = None
     biases: tuple[str, str] | None = None
+    factors: tuple[float, float] = (1.0, 1.0)
 
     def __call__(self, attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Project (rows, prompt, width) to keys and values of (rows, kv_heads, prompt, head_dim)."""
@@ -51,6 +53,8 @@ class Projection:
         value = value.unflatten(-1, (self.kv_heads, -1)) if value.dim() == 3 else value
         if self.value_norm:
             value = getattr(attention, self.value_norm)(value)
+        if self.factors != (1.0, 1.0):
+            key, value = (x * factor for x, factor in zip((key, value), self.factors, strict=True))
         return key.transpose(1, 2), value.transpose(1, 2)
 
     def parts(self, attention: nn.Module) -> list[str]:

@@ -108,7 +108,7 @@ class ModelSeam(Seam):
 
     def sites(self) -> list[Site]:
         """See ``Seam.sites``."""
-        found = [(name, module) for name, module in self.model.named_modules() if isinstance(module, REACHABLE)]
+        found = [(name, module) for name, module in self.model.named_modules() if _reachable(module)]
         if not found:
             raise UnsupportedHostError(f"{type(self.model).__name__} has no attention known here; {SUPPORTED}")
         return [self._site(name, module) for name, module in found]
@@ -121,7 +121,7 @@ class ModelSeam(Seam):
         """
         model: Any = self.model
         head = model.get_classifier() if hasattr(model, "get_classifier") else None
-        if isinstance(head, tuple | list):
+        if isinstance(head, tuple | list | nn.ModuleList):
             raise UnsupportedHostError(f"{type(self.model).__name__} has {len(head)} classifiers, one is supported")
         if not isinstance(head, nn.Module) or not any(True for _ in head.parameters()):
             return None
@@ -172,3 +172,8 @@ class ModelSeam(Seam):
         chain = [self.model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
         lists = (nn.Sequential, nn.ModuleList)
         return next((b for a, b in pairwise(chain) if isinstance(a, lists)), chain[-1])
+
+
+def _reachable(module: nn.Module) -> bool:
+    """Whether a module's forward is one that the hooks were written for: a subclass may do something else."""
+    return any(type(module).forward is cls.forward for cls in REACHABLE)

@@ -5,7 +5,9 @@ returns, from the very query it was handed: after rotary embedding, after any qu
 The mask function is registered under the same name, or transformers would pass no mask and lose causality.
 """
 
+import dis
 import inspect
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -40,14 +42,35 @@ _FUSED: dict[str, Layout] = {
 }
 _KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm", "k_layer_norm", "qk_norm")
 _VALUE_NORMS = ("v_norm",)
-# Parts that act on queries alone, or on the context after the term has joined it.
+# Parts that act on queries alone, on scores by position, or on the context after the term has joined it.
 _APART = (
     set(_QUERIES)
-    | {"q_norm", "query_layernorm", "q_layernorm", "q_layer_norm", "sinks", "scaling", "rotary_emb"}
+    | {"q_norm", "query_layernorm", "q_layernorm", "q_layer_norm", "sinks", "scaling", "rotary_emb", "q_attn"}
     | {"o_proj", "out_proj", "dense", "proj", "projection", "projection_layer", "Wo", "to_out", "c_proj"}
-    | {"out_lin", "linear_out", "output", "o", "gate_proj", "g_proj", "attn_sub_norm", "inner_attn_ln"}
-    | {"LayerNorm", "out_drop", "projection_dropout", "proj_drop", "relative_attention_bias"}
+    | {"out_lin", "linear_out", "output", "o", "gate_proj", "gate_bias", "g_proj", "attn_sub_norm", "o_norm"}
+    | {"inner_attn_ln", "LayerNorm", "out_drop", "proj_drop", "indexer"}
+    | {"relative_attention_bias", "relative_position_bias", "linear_pos", "relative_k_proj", "distance_embedding"}
+    | {"pos_bias_u", "pos_bias_v", "bias_u", "bias_v"}
 )
+# Numbers, switches and helpers that a forward reads, under which the maps and norms above stay all there is.
+_HARMLESS = (
+    {"config", "training", "layer_idx", "layer_type", "is_causal", "is_cross_attention", "is_decoder"}
+    | {"head_dim", "v_head_dim", "head_size", "attention_head_size", "all_head_size", "key_value_proj_dim"}
+    | {"embed_dim", "q_dim", "kv_dim", "split_size", "clip_qkv", "position_embedding_type", "position_embeddings_type"}
+    | {"num_heads", "num_attention_heads", "num_key_value_heads", "num_key_value_groups", "hidden_size", "n_heads"}
+    | {"scaling", "scale", "softmax_scale", "attn_logit_softcapping", "attn_scale", "floor_scale", "qk_scale_factor"}
+    | {"attn_temperature_tuning", "sliding_window", "is_sliding", "is_local_attention", "use_rope", "force_rope"}
+    | {"rotary_ndims", "use_qk_norm", "qk_layernorm", "qk_norm_type", "qk_norm", "multi_query", "gate_per_head"}
+    | {"store_full_length_kv", "_upcast_and_reordered_attn", "deterministic_flash_attn"}
+    | {"_split_heads", "_shape", "compute_bias", "has_relative_attention_bias", "_rel_shift", "_scale_query"}
+    | {"apply_rotary_embeddings", "_apply_rotary_embedding", "get_position_ids"}
+)
+# What multiplies keys or values after their maps.
+_KEY_FACTOR, _VALUE_FACTOR = "key_multiplier", "v_scale"
+# Whole attentions that no name gives away.
+_REFUSED = {
+    "OpenAIPrivacyFilterAttention": "multiplies its keys by the scale that it then does not pass on",
+}
 
 
 def attention(
@@ -252,8 +275,7 @@ class ModelSeam(Seam):
 
     def _site(self, name: str, module: nn.Module) -> Site:
         heads, query_map, projection = _projection(name, module)
-        key = getattr(module, projection.key)
-        width = key.in_features if hasattr(key, "in_features") else key.weight.shape[0]
+        width, _ = _size(getattr(module, projection.key)) or (0, 0)
         return Site(name, module, self._block(name), width, heads, query_map, projection)
 
     def _refuse_composites(self, found: dict[str, nn.Module]) -> None:
@@ -264,6 +286,12 @@ class ModelSeam(Seam):
             raise UnsupportedHostError(
                 f"{type(self.model).__name__} has several towers; attach to the one you mean: "
                 + ", ".join(f".{path}" for path in towers)
+            )
+        (tower,) = towers
+        own = {type(self.model.config), type(self.model.config.get_text_config())}
+        if type(self.model.get_submodule(tower).config) not in own:
+            raise UnsupportedHostError(
+                f"only a part of {type(self.model).__name__} can be adapted; if you mean that one, attach to it: .{tower}"
             )
 
     def _chain(self, name: str) -> list[nn.Module]:
@@ -310,18 +338,29 @@ def _projection(name: str, module: nn.Module) -> tuple[int, str, Projection]:
     parts |= {parameter for parameter, _ in module.named_parameters(recurse=False)}
     key = next((part for part in _KEYS if part in parts), None)
     value = next((part for part in _VALUES if part in parts), None)
+    if value is None and "v_proj" in module._modules:
+        value = key  # Gemma 4: what is missing on purpose is shared with the keys
     fused = next((part for part in _FUSED if part in parts), None)
     key_norm = next((part for part in _KEY_NORMS if part in parts), None)
     value_norm = next((part for part in _VALUE_NORMS if part in parts), None)
     maps = (key, value) if key and value else (fused, fused)
-    strange = parts - _APART - {*maps, key_norm, value_norm}
-    strange = {part for part in strange if "dropout" not in part}
     where = f"{type(module).__name__} at .{name}"
     if maps[0] is None or maps[1] is None:
         raise UnsupportedHostError(f"{where} has no key and value maps known here, only {sorted(parts)}; {SUPPORTED}")
-    if strange or not _dispatch(type(module))[1]:
-        what = f"unknown parts {sorted(strange)} that may change keys or values" if strange else "no eager attention"
-        raise UnsupportedHostError(f"{where} has {what}; {SUPPORTED}")
+    read = {part for part in _reads(type(module)) if not any(getattr(module, part, None) is x for x in (None, False))}
+    strange = (parts | read) - _APART - _HARMLESS - {*maps, key_norm, value_norm, _KEY_FACTOR, _VALUE_FACTOR}
+    strange = {part for part in strange if "dropout" not in part}
+    refusal = _REFUSED.get(type(module).__name__)
+    if strange:
+        refusal = f"reads {sorted(strange)}, which may change keys or values"
+    elif not _dispatch(type(module))[1]:
+        refusal = "has no eager attention"
+    elif any(_size(getattr(module, part)) is None for part in maps):
+        refusal = f"maps keys with a {type(getattr(module, maps[0])).__name__}, which is no linear map"
+    elif key_norm and any(True for _ in getattr(module, key_norm).children()):
+        refusal = "normalizes each head of its keys by a module of its own"
+    if refusal:
+        raise UnsupportedHostError(f"{where} {refusal}; {SUPPORTED}")
     head_dim = _number(
         module, "head_dim", "attention_head_size", "dim_per_head", "attention_head_dim", "d_k", "head_size"
     )
@@ -329,21 +368,50 @@ def _projection(name: str, module: nn.Module) -> tuple[int, str, Projection]:
     if heads is None or (head_dim is None and key is None):
         raise UnsupportedHostError(f"{where} does not say how many heads it has; {SUPPORTED}")
     layout: Layout = "separate" if key and value else _FUSED[str(fused)]
-    kv_heads = _number(module, "num_key_value_heads", "num_kv_heads", "kv_heads") or heads
+    if getattr(module, "multi_query", None) is False:
+        layout = "interleaved"
     if layout == "separate" and head_dim:
-        kv_heads = _rows(getattr(module, str(key))) // head_dim
+        kv_heads = _size(getattr(module, str(key)))[1] // head_dim
+    else:
+        kv_heads = _number(module, "num_key_value_heads", "num_kv_heads", "kv_heads") or heads
     clip = getattr(module.config, "clip_qkv", None) or getattr(module, "clip_qkv", None)
+    factors = (getattr(module, _KEY_FACTOR, None), getattr(module, _VALUE_FACTOR, None))
     query = next((part for part in _QUERIES if part in parts), maps[0])
     return (
         heads,
         query,
-        Projection(maps[0], maps[1], kv_heads, head_dim or 0, layout, key_norm, value_norm, clip),
+        Projection(
+            maps[0],
+            maps[1],
+            kv_heads,
+            head_dim or 0,
+            layout,
+            key_norm,
+            value_norm,
+            clip,
+            factors=(factors[0] or 1.0, factors[1] or 1.0),
+        ),
     )
 
 
-def _rows(linear: nn.Module) -> int:
-    """How many numbers a map returns for a token."""
-    return int(getattr(linear, "out_features", 0) or linear.weight.shape[0])  # type: ignore[index]
+def _reads(cls: type[nn.Module]) -> set[str]:
+    """The names that a module's forward takes from the module."""
+    steps = list(dis.get_instructions(inspect.unwrap(cls.forward)))
+    return {
+        after.argval
+        for before, after in itertools.pairwise(steps)
+        if after.opname in ("LOAD_ATTR", "LOAD_METHOD")
+        and (before.argval[-1:] == ("self",) if isinstance(before.argval, tuple) else before.argval == "self")
+    }
+
+
+def _size(linear: Any) -> tuple[int, int] | None:
+    """(width of tokens, how many numbers a linear map returns for one); None for any other module."""
+    linear = linear if hasattr(linear, "weight") or hasattr(linear, "in_features") else getattr(linear, "linear", None)
+    if hasattr(linear, "in_features"):
+        return linear.in_features, linear.out_features
+    weight = getattr(linear, "weight", None)
+    return tuple(weight.shape) if weight is not None and weight.dim() == 2 else None
 
 
 def _number(module: nn.Module, *names: str) -> int | None:
