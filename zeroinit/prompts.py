@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from zeroinit.attention import GatedPrompt, gated_prompt_attention
 from zeroinit.condition import Condition
@@ -85,6 +86,20 @@ def _sources_in(module: nn.Module) -> Iterator[_Source]:
                 yield from _sources_in(thing)
 
 
+class _Clock:
+    """Counts the steps of all optimizers: fused ones change parameters without a new version."""
+
+    steps = 0
+
+    @classmethod
+    def tick(cls, *_: object) -> None:
+        """After any optimizer's step."""
+        cls.steps += 1
+
+
+register_optimizer_step_post_hook(_Clock.tick)
+
+
 class _Cached(NamedTuple):
     """Keys and values, and what they were made from: they hold while all of it is unchanged."""
 
@@ -92,9 +107,14 @@ class _Cached(NamedTuple):
     value: Tensor
     condition: Condition | None
     sources: tuple[_Source, ...]
+    steps: int
 
     def holds(self, dtype: torch.dtype) -> bool:
-        return self.key.dtype == dtype and all(source.unchanged() for source in self.sources)
+        return (
+            self.steps == _Clock.steps
+            and self.key.dtype == dtype
+            and all(source.unchanged() for source in self.sources)
+        )
 
 
 class LayerPrompts(nn.Module):
@@ -194,7 +214,7 @@ class LayerPrompts(nn.Module):
             key, value = self._keys_values(name, attention, query.dtype, condition)
             key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
             value = value * getattr(self, name).opening().to(value.dtype)
-            cached = _Cached(key, value, condition, ())
+            cached = _Cached(key, value, condition, (), _Clock.steps)
             if cacheable:
                 self.cache[name] = cached._replace(sources=tuple(self._sources(name, attention, condition)))
         return _spread(cached.key, batch, expand=True), _spread(cached.value, batch, expand=True)
