@@ -1,6 +1,7 @@
 """One loop for every method and task: AdamW, a linear warm-up and decay, gradients clipped."""
 
 import math
+import os
 import random
 import sys
 import time
@@ -97,4 +98,7 @@ def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str,
 def progress(steps: Any, what: str) -> Any:
     """A bar with the time left; away from a terminal a line now and then."""
     here = sys.stderr.isatty()
-    return tqdm(steps, desc=what, mininterval=0.1 if here else 30, leave=False, delay=0 if here else 30)
+    # Read here and not by tqdm, which looks at it once, when it is imported.
+    quiet = bool(os.environ.get("TQDM_DISABLE"))
+    pace = 0.1 if here else 30
+    return tqdm(steps, desc=what, mininterval=pace, delay=0 if here else pace, leave=False, disable=quiet)
