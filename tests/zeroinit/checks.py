@@ -23,14 +23,14 @@ CLOSE = 2e-4
 Run = Callable[[nn.Module], list[Tensor]]
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A host on which something does not hold."""
 
 
 def demand(holds: bool, what: str) -> None:
-    """Raise ``Broken`` unless it holds."""
+    """Raise ``BrokenError`` unless it holds."""
     if not holds:
-        raise Broken(what)
+        raise BrokenError(what)
 
 
 def tensors(output: Any) -> list[Tensor]:
@@ -289,9 +289,9 @@ def check_formula(model: nn.Module, run: Run, eager: bool) -> str:
     def observe(term: Any = None, rotary: bool = True) -> tuple[dict[nn.Module, Seen], list[Tensor]]:
         seen = {site.module: Seen() for site in sites}
         still = contextlib.nullcontext() if rotary else unrotated(model)
-        with torch.no_grad(), zeroinit.disabled(model), still, watched(sites, seen, term):
-            with watched_maps(sites, seen) if term is None else contextlib.nullcontext():
-                return seen, run(model)
+        maps = watched_maps(sites, seen) if term is None else contextlib.nullcontext()
+        with torch.no_grad(), zeroinit.disabled(model), still, maps, watched(sites, seen, term):
+            return seen, run(model)
 
     seen, _ = observe()
     compared = "all"

@@ -1,12 +1,10 @@
 """Tiny hosts with random weights: every architecture that transformers and timm can build, made small generically."""
 
 import contextlib
-import copy
 import importlib
 import inspect
 import math
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -220,17 +218,12 @@ def model_class(kind: str, config: Any) -> type[PreTrainedModel]:
         name = name[0] if isinstance(name, tuple | list) else name
         if name is not None and hasattr(transformers, name):
             return getattr(transformers, name)
-    module = type(config).__module__
     with contextlib.suppress(ImportError):
-        scope = importlib.import_module(module.replace(".configuration_", ".modeling_"))
-        for cls in vars(scope).values():
-            if (
-                inspect.isclass(cls)
-                and issubclass(cls, PreTrainedModel)
-                and not cls.__name__.endswith("PreTrainedModel")
-            ):
-                if cls.config_class is type(config):
-                    return cls
+        scope = importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_"))
+        own = [cls for cls in vars(scope).values() if getattr(cls, "config_class", None) is type(config)]
+        concrete = [cls for cls in own if not cls.__name__.endswith("PreTrainedModel")]
+        if concrete:
+            return concrete[0]
     raise LookupError(f"no model class takes {type(config).__name__}")
 
 

@@ -1,10 +1,17 @@
-"""One row of the table of architectures: a host is built, an adapter attached, and everything checked or refused."""
+"""One row of the table of architectures: a host is built, an adapter attached, and everything checked or refused.
+
+``python -m tests.zeroinit.sweep [jobs]`` does that for all that transformers and timm can build, and writes the table.
+"""
 
 import contextlib
+import csv
 import inspect
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +24,7 @@ from zeroinit.seams import seam_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SECONDS = 300
+TABLE = Path(__file__).parents[2] / "results" / "architectures.csv"
 
 
 @dataclass
@@ -48,6 +56,11 @@ class Row:
     def cells(self) -> dict[str, str]:
         """The row as it is written."""
         return {key: str(value) for key, value in asdict(self).items()}
+
+    def towers(self) -> list[str]:
+        """The towers to choose from, where a composite was refused for having them."""
+        _, _, paths = self.reason.partition("attach to the one you mean: ")
+        return [path[1:] for path in paths.split(", ") if len(path) > 1]
 
 
 Build = Callable[[str | None, torch.dtype], nn.Module]
@@ -81,7 +94,7 @@ def _row(row: Row, build: Build, inputs_of: Callable[..., dict[str, Tensor]], na
     try:
         with _within(SECONDS):
             _fill(row, build, inputs_of, names)
-    except checks.Broken as error:
+    except checks.BrokenError as error:
         row.status, row.reason = "BROKEN", str(error)
     except zeroinit.UnsupportedHostError as error:
         row.status, row.reason = "refused", str(error).partition("; supported are")[0]
@@ -297,3 +310,40 @@ def _check_cache(model: nn.Module, inputs: dict[str, Tensor]) -> str:
     far = gap()
     demand(far is not None and far < 1e-3, f"a cached step is not the whole pass: {far}")
     return "yes"
+
+
+def rows_of(library: str, architecture: str) -> list[Row]:
+    """The row of an architecture; for a composite, those of its towers too."""
+    if library == "timm":
+        return [timm_row(architecture)]
+    row = transformers_row(architecture)
+    return [row] + [transformers_row(architecture, tower) for tower in row.towers()]
+
+
+def everything() -> list[tuple[str, str]]:
+    """(library, architecture) of all that the two libraries can build."""
+    return [("transformers", name) for name in hosts.transformers_architectures()] + [
+        ("timm", name) for name in hosts.timm_architectures()
+    ]
+
+
+def read_table() -> dict[tuple[str, str], dict[str, str]]:
+    """The rows that are committed."""
+    with TABLE.open(newline="") as file:
+        return {(row["library"], row["architecture"]): row for row in csv.DictReader(file)}
+
+
+def main(jobs: int = 1) -> None:
+    """Check everything and write the table."""
+    with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,), max_tasks_per_child=100) as pool:
+        found = pool.map(rows_of, *zip(*everything(), strict=True))
+        with TABLE.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+            writer.writeheader()
+            for rows in found:
+                writer.writerows(row.cells() for row in rows)
+                file.flush()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

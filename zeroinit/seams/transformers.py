@@ -7,8 +7,7 @@ The mask function is registered under the same name, or transformers would pass 
 
 import dis
 import inspect
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -40,6 +39,8 @@ _FUSED: dict[str, Layout] = {
     "qkv": "stacked",
     "query_key_value": "interleaved",
 }
+_HEADS = ("num_heads", "num_attention_heads", "n_heads", "num_query_heads")
+_HEAD_DIMS = ("head_dim", "attention_head_size", "dim_per_head", "attention_head_dim", "d_k", "head_size")
 _KEY_NORMS = ("k_norm", "key_layernorm", "k_layernorm", "k_layer_norm", "qk_norm")
 _VALUE_NORMS = ("v_norm",)
 # Parts that act on queries alone, on scores by position, or on the context after the term has joined it.
@@ -275,7 +276,7 @@ class ModelSeam(Seam):
 
     def _site(self, name: str, module: nn.Module) -> Site:
         heads, query_map, projection = _projection(name, module)
-        width, _ = _size(getattr(module, projection.key)) or (0, 0)
+        width, _ = _size(getattr(module, projection.key))
         return Site(name, module, self._block(name), width, heads, query_map, projection)
 
     def _refuse_composites(self, found: dict[str, nn.Module]) -> None:
@@ -291,7 +292,7 @@ class ModelSeam(Seam):
         own = {type(self.model.config), type(self.model.config.get_text_config())}
         if type(self.model.get_submodule(tower).config) not in own:
             raise UnsupportedHostError(
-                f"only a part of {type(self.model).__name__} can be adapted; if you mean that one, attach to it: .{tower}"
+                f"only a part of {type(self.model).__name__} can be adapted; if you mean it, attach to .{tower}"
             )
 
     def _chain(self, name: str) -> list[nn.Module]:
@@ -336,62 +337,55 @@ def _projection(name: str, module: nn.Module) -> tuple[int, str, Projection]:
     """
     parts = {child for child, part in module.named_children() if child != "zeroinit" and part is not None}
     parts |= {parameter for parameter, _ in module.named_parameters(recurse=False)}
-    key = next((part for part in _KEYS if part in parts), None)
-    value = next((part for part in _VALUES if part in parts), None)
+    key, value, fused = _first(_KEYS, parts), _first(_VALUES, parts), _first(_FUSED, parts)
     if value is None and "v_proj" in module._modules:
         value = key  # Gemma 4: what is missing on purpose is shared with the keys
-    fused = next((part for part in _FUSED if part in parts), None)
-    key_norm = next((part for part in _KEY_NORMS if part in parts), None)
-    value_norm = next((part for part in _VALUE_NORMS if part in parts), None)
     maps = (key, value) if key and value else (fused, fused)
-    where = f"{type(module).__name__} at .{name}"
-    if maps[0] is None or maps[1] is None:
-        raise UnsupportedHostError(f"{where} has no key and value maps known here, only {sorted(parts)}; {SUPPORTED}")
-    read = {part for part in _reads(type(module)) if not any(getattr(module, part, None) is x for x in (None, False))}
-    strange = (parts | read) - _APART - _HARMLESS - {*maps, key_norm, value_norm, _KEY_FACTOR, _VALUE_FACTOR}
-    strange = {part for part in strange if "dropout" not in part}
-    refusal = _REFUSED.get(type(module).__name__)
-    if strange:
-        refusal = f"reads {sorted(strange)}, which may change keys or values"
-    elif not _dispatch(type(module))[1]:
-        refusal = "has no eager attention"
-    elif any(_size(getattr(module, part)) is None for part in maps):
-        refusal = f"maps keys with a {type(getattr(module, maps[0])).__name__}, which is no linear map"
-    elif key_norm and any(True for _ in getattr(module, key_norm).children()):
-        refusal = "normalizes each head of its keys by a module of its own"
-    if refusal:
-        raise UnsupportedHostError(f"{where} {refusal}; {SUPPORTED}")
-    head_dim = _number(
-        module, "head_dim", "attention_head_size", "dim_per_head", "attention_head_dim", "d_k", "head_size"
-    )
-    heads = _number(module, "num_heads", "num_attention_heads", "n_heads", "num_query_heads")
-    if heads is None or (head_dim is None and key is None):
-        raise UnsupportedHostError(f"{where} does not say how many heads it has; {SUPPORTED}")
+    norms = _first(_KEY_NORMS, parts), _first(_VALUE_NORMS, parts)
+    heads = _number(module, *_HEADS)
+    head_dim = _number(module, *_HEAD_DIMS)
+    refusal = _refusal(module, parts, maps, norms)
+    if refusal is None and (heads is None or (head_dim is None and key is None)):
+        refusal = "does not say how many heads it has"
+    if refusal is not None or heads is None or maps[0] is None or maps[1] is None:
+        raise UnsupportedHostError(f"{type(module).__name__} at .{name} {refusal}; {SUPPORTED}")
     layout: Layout = "separate" if key and value else _FUSED[str(fused)]
     if getattr(module, "multi_query", None) is False:
         layout = "interleaved"
     if layout == "separate" and head_dim:
-        kv_heads = _size(getattr(module, str(key)))[1] // head_dim
+        kv_heads = _size(getattr(module, maps[0]))[1] // head_dim
     else:
         kv_heads = _number(module, "num_key_value_heads", "num_kv_heads", "kv_heads") or heads
     clip = getattr(module.config, "clip_qkv", None) or getattr(module, "clip_qkv", None)
-    factors = (getattr(module, _KEY_FACTOR, None), getattr(module, _VALUE_FACTOR, None))
-    query = next((part for part in _QUERIES if part in parts), maps[0])
-    return (
-        heads,
-        query,
-        Projection(
-            maps[0],
-            maps[1],
-            kv_heads,
-            head_dim or 0,
-            layout,
-            key_norm,
-            value_norm,
-            clip,
-            factors=(factors[0] or 1.0, factors[1] or 1.0),
-        ),
-    )
+    factors = (getattr(module, _KEY_FACTOR, None) or 1.0, getattr(module, _VALUE_FACTOR, None) or 1.0)
+    projection = Projection(maps[0], maps[1], kv_heads, head_dim or 0, layout, *norms, clip, factors=factors)
+    return heads, _first(_QUERIES, parts) or maps[0], projection
+
+
+def _first(names: Iterable[str], parts: set[str]) -> str | None:
+    return next((name for name in names if name in parts), None)
+
+
+def _refusal(
+    module: nn.Module, parts: set[str], maps: tuple[str | None, ...], norms: tuple[str | None, ...]
+) -> str | None:
+    """Why the keys and values of a module cannot be told for sure; None if they can."""
+    if type(module).__name__ in _REFUSED:
+        return _REFUSED[type(module).__name__]
+    if None in maps:
+        return f"has no key and value maps known here, only {sorted(parts)}"
+    read = {part for part in _reads(type(module)) if not any(getattr(module, part, None) is x for x in (None, False))}
+    strange = (parts | read) - _APART - _HARMLESS - {*maps, *norms, _KEY_FACTOR, _VALUE_FACTOR}
+    strange = {part for part in strange if "dropout" not in part}
+    if strange:
+        return f"reads {sorted(strange)}, which may change keys or values"
+    if not _dispatch(type(module))[1]:
+        return "has no eager attention"
+    if not all(_is_linear(getattr(module, str(part))) for part in maps):
+        return f"maps keys with a {type(getattr(module, str(maps[0]))).__name__}, which is no linear map"
+    if norms[0] and any(True for _ in getattr(module, norms[0]).children()):
+        return "normalizes each head of its keys by a module of its own"
+    return None
 
 
 def _reads(cls: type[nn.Module]) -> set[str]:
@@ -399,19 +393,26 @@ def _reads(cls: type[nn.Module]) -> set[str]:
     steps = list(dis.get_instructions(inspect.unwrap(cls.forward)))
     return {
         after.argval
-        for before, after in itertools.pairwise(steps)
+        for before, after in pairwise(steps)
         if after.opname in ("LOAD_ATTR", "LOAD_METHOD")
         and (before.argval[-1:] == ("self",) if isinstance(before.argval, tuple) else before.argval == "self")
     }
 
 
-def _size(linear: Any) -> tuple[int, int] | None:
-    """(width of tokens, how many numbers a linear map returns for one); None for any other module."""
-    linear = linear if hasattr(linear, "weight") or hasattr(linear, "in_features") else getattr(linear, "linear", None)
-    if hasattr(linear, "in_features"):
-        return linear.in_features, linear.out_features
-    weight = getattr(linear, "weight", None)
-    return tuple(weight.shape) if weight is not None and weight.dim() == 2 else None
+def _is_linear(part: Any) -> bool:
+    """Whether a part is a linear map, plain, quantized or GPT-2's transposed one, or a thin cover of one."""
+    inner = _inner(part)
+    return hasattr(inner, "in_features") or getattr(getattr(inner, "weight", None), "ndim", 0) == 2
+
+
+def _inner(part: Any) -> Any:
+    return part if hasattr(part, "weight") or hasattr(part, "in_features") else getattr(part, "linear", None)
+
+
+def _size(part: Any) -> tuple[int, int]:
+    """(width of tokens, how many numbers it returns for one) of a linear map."""
+    inner = _inner(part)
+    return (inner.in_features, inner.out_features) if hasattr(inner, "in_features") else tuple(inner.weight.shape)
 
 
 def _number(module: nn.Module, *names: str) -> int | None:
