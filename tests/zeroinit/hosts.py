@@ -109,6 +109,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": 16},
     "mobilebert": {"intra_bottleneck_size": 64, "true_hidden_size": ...},
     "nemotron": {"num_key_value_heads": 2},
+    "nemotron3_5_transcribe_asr_audio": {"num_key_value_heads": 4},
+    "nemotron3_diarization_audio": {"num_key_value_heads": 4},
     "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 64},
     "reformer": {"is_decoder": True},
     "segformer": {"num_attention_heads": (1, 2, 4, 4), "hidden_sizes": (16, 32, 64, 64)},
@@ -124,6 +126,19 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 4,
     },
     "zaya": {"num_experts_per_tok": 1},
+    **{
+        name: {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}}
+        for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "qwen2_5_omni_talker", "glm4v_text")
+        + ("glm_image_text", "glm_ocr_text", "paddleocr_vl_text")
+    },
+    "glm4v_moe_text": {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+            "mrope_section": [2, 1, 1],
+        }
+    },
 }
 # Options of one architecture that change how keys and values are made; each is a host of its own.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -215,9 +230,9 @@ def model_class(kind: str, config: Any) -> type[PreTrainedModel]:
     tables += sorted(name for name in vars(modeling_auto) if re.fullmatch(r"MODEL_\w+_MAPPING_NAMES", name))
     for table in tables:
         name = getattr(modeling_auto, table).get(kind)
-        name = name[0] if isinstance(name, tuple | list) else name
-        if name is not None and hasattr(transformers, name):
-            return getattr(transformers, name)
+        cls = getattr(transformers, name[0] if isinstance(name, tuple | list) else name or "", None)
+        if cls is not None and cls.config_class in (type(config), None):
+            return cls
     with contextlib.suppress(ImportError):
         scope = importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_"))
         own = [cls for cls in vars(scope).values() if getattr(cls, "config_class", None) is type(config)]
@@ -265,30 +280,119 @@ def randomize(model: nn.Module) -> None:
 
 
 def inputs_of(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Random inputs of two rows, by the model's main input."""
-    generator = torch.Generator().manual_seed(2)
-    config = model.config
-    name = model.main_input_name
-    names = inspect.signature(model.forward).parameters
-    if name not in names:
-        name = next(n for n in ("input_ids", "pixel_values", "hidden_states", "inputs_embeds") if n in names)
-    if name == "input_ids":
-        return {name: torch.randint(5, 90, (2, TOKENS), generator=generator)}
-    if name in ("pixel_values", "pixel_values_videos"):
-        size = getattr(config, "image_size", None) or 32
-        height, width = (size, size) if isinstance(size, int) else size[:2]
-        shape = [2, getattr(config, "num_channels", None) or getattr(config, "in_channels", None) or 3, height, width]
-        frames = getattr(config, "num_frames", None)
-        if isinstance(frames, int):
-            shape = [2, frames, *shape[1:]]
-        return {name: torch.randn(shape, generator=generator)}
-    if name in ("input_values",):
-        return {name: torch.randn(2, 4000, generator=generator)}
-    if name in ("input_features",):
-        return {name: torch.randn(2, getattr(config, "num_mel_bins", 80), 64, generator=generator)}
-    if name in ("inputs_embeds", "hidden_states"):
-        return {name: torch.randn(2, TOKENS, config.hidden_size, generator=generator)}
-    raise LookupError(f"no input is made here for {name}")
+    """Random inputs of two rows: the model's main input, and whatever else its forward requires.
+
+    Raises:
+        LookupError: if no such input is made here.
+    """
+    takes = inspect.signature(model.forward).parameters
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = {name for name, p in takes.items() if p.default is p.empty and p.kind not in kinds}
+    main = [name for name in (model.main_input_name, "input_ids", "pixel_values", "inputs_embeds") if name in takes]
+    needed |= set(main[:1]) if not needed & _MAIN else set()
+    needed |= {"input_features_mask"} & set(takes)
+    made = {}
+    for name in sorted(needed):
+        maker = next((maker for names, maker in _INPUTS.items() if name in names), None)
+        if maker is None:
+            raise LookupError(f"no input is made here for {name}")
+        made[name] = maker(model, torch.Generator().manual_seed(2))
+    return made
+
+
+def _number_of(model: nn.Module, *names: str, default: int) -> int:
+    """The first of these numbers that a model's config has; of a pair, the first."""
+    for name in names:
+        value = getattr(model.config, name, None)
+        value = value[0] if isinstance(value, list | tuple) and value else value
+        if isinstance(value, int):
+            return value
+    return default
+
+
+def _ids(model: nn.Module, generator: torch.Generator) -> Tensor:
+    del model
+    return torch.randint(5, 90, (2, TOKENS), generator=generator)
+
+
+def _states(model: nn.Module, generator: torch.Generator) -> Tensor:
+    """Tokens; flattened patches where the model is told their grid."""
+    if {"grid_thw", "image_grid_thw"} & set(inspect.signature(model.forward).parameters):
+        return _patches(model, generator)
+    width = _number_of(model, "hidden_size", "d_model", "encoder_hidden_size", default=64)
+    return torch.randn(2, TOKENS, width, generator=generator)
+
+
+def _patches(model: nn.Module, generator: torch.Generator) -> Tensor:
+    """The patches of two pictures one after the other, as wide as the first map of the model wants them."""
+    first = next(m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Conv3d))
+    width = first.weight[0].numel()
+    return torch.randn(2 * 16, width, generator=generator)
+
+
+def _pictures(model: nn.Module, generator: torch.Generator) -> Tensor:
+    takes = set(inspect.signature(model.forward).parameters)
+    if {"grid_thw", "image_grid_thw"} & takes:
+        return _patches(model, generator)
+    side = _number_of(model, "image_size", "crop_size", default=32)
+    shape = [_number_of(model, "num_channels", "in_channels", "in_chans", default=3), side, side]
+    if "spatial_shapes" in takes or "pixel_position_ids" in takes:
+        return torch.rand(2, 16, 3 * _number_of(model, "patch_size", default=8) ** 2, generator=generator)
+    frames = _number_of(model, "num_frames", "frames_per_clip", default=0)
+    if type(model).__name__.startswith("XCLIPVision"):
+        return torch.randn(2 * frames, *shape, generator=generator)
+    return torch.randn(2, *([frames] if frames else []), *shape, generator=generator)
+
+
+def _features(model: nn.Module, generator: torch.Generator) -> Tensor:
+    """Mel features: (rows, bands, frames), the frames twice the positions that the model has."""
+    bands = _number_of(model, "num_mel_bins", "input_dim", "input_size", default=80)
+    frames = 2 * _number_of(model, "max_source_positions", default=32)
+    shape = (2, bands, frames) if hasattr(model, "conv1") else (2, frames, bands)
+    return torch.randn(*shape, generator=generator)
+
+
+def _spectrogram(model: nn.Module, generator: torch.Generator) -> Tensor:
+    """A waveform, or the spectrogram of an AST."""
+    if hasattr(model.config, "max_length") and hasattr(model.config, "num_mel_bins"):
+        return torch.randn(2, model.config.max_length, model.config.num_mel_bins, generator=generator)
+    return torch.randn(2, 4000, generator=generator)
+
+
+def _constant(*values: Any) -> Any:
+    return lambda model, generator: torch.tensor(values)
+
+
+_MAIN = {"input_ids", "inputs_embeds", "hidden_states", "pixel_values", "pixel_values_videos", "input_features"} | {
+    "input_values",
+    "past_values",
+    "query_embeds",
+    "noise_embeds",
+    "patch_embeds",
+}
+_INPUTS: dict[tuple[str, ...], Any] = {
+    ("input_ids", "decoder_input_ids"): _ids,
+    ("hidden_states", "inputs_embeds", "query_embeds", "noise_embeds", "patch_embeds"): _states,
+    ("pixel_values", "pixel_values_videos"): _pictures,
+    ("input_features",): _features,
+    ("input_values",): _spectrogram,
+    ("input_features_mask",): lambda model, generator: torch.ones(
+        2, 2 * _number_of(model, "max_source_positions", default=32), dtype=torch.long
+    ),
+    ("past_values",): lambda model, generator: torch.randn(
+        2, _number_of(model, "context_length", default=32), generator=generator
+    ),
+    ("grid_thw", "image_grid_thw"): _constant([1, 4, 4], [1, 4, 4]),
+    ("merge_sizes",): _constant(1, 1),
+    ("spatial_shapes",): _constant([4, 4], [4, 4]),
+    ("pixel_attention_mask",): lambda model, generator: torch.ones(2, 16, dtype=torch.long),
+    ("pixel_position_ids",): lambda model, generator: torch.cartesian_prod(torch.arange(4), torch.arange(4)).expand(
+        2, -1, -1
+    ),
+    ("num_patches",): lambda model, generator: 16,
+    ("aspect_ratio_ids",): _constant([1], [1]),
+    ("aspect_ratio_mask",): _constant([[1]], [[1]]),
+}
 
 
 # Numbers of a timm constructor; the first set that a model takes is used, the last leaves it as it is.

@@ -5,6 +5,7 @@ returns, from the very query it was handed: after rotary embedding, after any qu
 The mask function is registered under the same name, or transformers would pass no mask and lose causality.
 """
 
+import contextlib
 import dis
 import inspect
 from collections.abc import Callable, Iterable
@@ -321,7 +322,8 @@ def _is_cross(name: str, module: nn.Module) -> bool:
     """Cross-attention and pooling attention see other tokens than a layer's own."""
     text = f"{name.rpartition('.')[2]} {type(module).__name__}".lower()
     named = any(word in text for word in ("cross", "encoder_attn", "encdec", "pool"))
-    return named or "crossattention" in name.lower() or bool(getattr(module, "is_cross_attention", False))
+    nested = any(word in name.lower() for word in ("crossattention", "encoder_decoder_attention"))
+    return named or nested or bool(getattr(module, "is_cross_attention", False))
 
 
 def _is_rotary(base: nn.Module) -> bool:
@@ -416,12 +418,13 @@ def _size(part: Any) -> tuple[int, int]:
 
 
 def _number(module: nn.Module, *names: str) -> int | None:
-    """The first of these numbers that a module, or else its config, has."""
+    """The first of these numbers that a module, or else its config, has; one of each layer is no number."""
     for owner in (module, getattr(module, "config", None)):
         for name in names:
-            number = getattr(owner, name, None)
-            if isinstance(number, int) and not isinstance(number, bool):
-                return number
+            with contextlib.suppress(RuntimeError):
+                number = getattr(owner, name, None)
+                if isinstance(number, int) and not isinstance(number, bool):
+                    return number
     return None
 
 
