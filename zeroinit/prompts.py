@@ -1,7 +1,9 @@
 """The prompts planted in one attention module: which of them act, and the term they add.
 
-Keys and values of prompts do not depend on the tokens, so they are made once a forward pass, and once and for
-all where nothing can change them: gradients off, module in eval mode, the same parameters and condition.
+Keys and values of prompts do not depend on the tokens, so they are made once a forward pass. While a model
+decodes token by token, gradients off and in eval mode, those of the pass before serve again, as the tokens' own
+do. A pass over several tokens always makes them anew: there they cost next to nothing, and fused optimizers and
+edits of ``.data`` change parameters without a trace.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -206,11 +208,11 @@ class LayerPrompts(nn.Module):
     def _gated_keys_values(
         self, name: str, attention: nn.Module, query: Tensor, condition: Condition | None
     ) -> tuple[Tensor, Tensor]:
-        """(batch, heads, prompt, head_dim) each, the gate in the values; cached in eval mode."""
-        batch, heads = query.shape[:2]
-        cached = self.cache.get(name)
+        """(batch, heads, prompt, head_dim) each, the gate in the values; cached from pass to pass of decoding."""
+        batch, heads, tokens = query.shape[:3]
         cacheable = not self.training and not torch.compiler.is_compiling()
-        if not cacheable or cached is None or cached.condition is not condition or not cached.holds(query.dtype):
+        cached = self.cache.get(name) if cacheable and tokens == 1 else None
+        if cached is None or cached.condition is not condition or not cached.holds(query.dtype):
             key, value = self._keys_values(name, attention, query.dtype, condition)
             key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
             value = value * getattr(self, name).opening().to(value.dtype)

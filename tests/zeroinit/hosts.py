@@ -128,8 +128,16 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
     **{
         name: {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}}
-        for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "qwen2_5_omni_talker", "glm4v_text")
-        + ("glm_image_text", "glm_ocr_text", "paddleocr_vl_text")
+        for name in (
+            "qwen2_vl_text",
+            "qwen2_5_vl_text",
+            "qwen2_5_omni_text",
+            "qwen2_5_omni_talker",
+            "glm4v_text",
+            "glm_image_text",
+            "glm_ocr_text",
+            "paddleocr_vl_text",
+        )
     },
     "glm4v_moe_text": {
         "rope_parameters": {

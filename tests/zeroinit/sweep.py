@@ -9,8 +9,8 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -339,10 +339,15 @@ def read_table() -> dict[tuple[str, str], dict[str, str]]:
         return {(row["library"], row["architecture"]): row for row in csv.DictReader(file)}
 
 
+def _rows_of(named: tuple[str, str]) -> list[Row]:
+    return rows_of(*named)
+
+
 def main(jobs: int = 1) -> None:
     """Check everything and write the table."""
-    with ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,), max_tasks_per_child=100) as pool:
-        found = pool.map(rows_of, *zip(*everything(), strict=True))
+    # Workers are replaced now and then: what hundreds of classes leave behind adds up to gigabytes.
+    with get_context("spawn").Pool(jobs, torch.set_num_threads, (1,), maxtasksperchild=100) as pool:
+        found = pool.imap(_rows_of, everything())
         with TABLE.open("w", newline="") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
             writer.writeheader()

@@ -63,6 +63,16 @@ def test_cached_logits_equal_full_pass(model: nn.Module) -> None:
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_prompts_are_projected_once_while_decoding() -> None:
+    """A step of decoding runs the key map for its token alone: the prompts' keys are at hand."""
+    model = opened(llama)
+    lengths: list[int] = []
+    top = model.model.layers[-1].self_attn.k_proj
+    top.register_forward_hook(lambda _module, args, _output: lengths.append(args[0].shape[1]))
+    generate(model, tokens(2, 6), do_sample=False)
+    assert sorted(lengths) == [1] * 7 + [3, 6]
+
+
 def test_scores_of_generate_equal_full_pass(model: nn.Module) -> None:
     inputs = tokens(1, 6)
     output = generate(model, inputs, output_logits=True, return_dict_in_generate=True, do_sample=False)
