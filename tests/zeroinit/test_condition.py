@@ -181,6 +181,8 @@ def test_an_adapter_without_projection_takes_no_condition() -> None:
 def test_a_cached_condition_is_never_stale(host: str) -> None:
     model = opened(HOSTS[host], method())
     inputs, features = batch_for(model), features_for()
+    if host != "vit":  # a pass over one token may be served from the cache of prompts' keys
+        inputs = inputs[:, :1]
     plain = logits(model, inputs)
     fresh = copy.deepcopy(model)
 
@@ -210,7 +212,7 @@ def test_a_cached_condition_is_never_stale(host: str) -> None:
 def test_features_of_inference_mode_are_never_stale() -> None:
     """A frozen encoder often runs in inference mode; its tensors do not count their changes."""
     model = opened(llama, method())
-    inputs = tokens()
+    inputs = tokens(2, 1)
     with torch.inference_mode():
         features = features_for()
         with zeroinit.conditioned(model, features):
