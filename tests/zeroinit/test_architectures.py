@@ -100,7 +100,8 @@ def test_table_says_exact_or_refused_and_of_what_it_cannot_say_why() -> None:
 
 
 def test_table_knows_every_architecture() -> None:
-    missing = [pair for pair in sweep.everything() if pair not in sweep.read_table()]
+    table = sweep.read_table()
+    missing = [pair for pair in sweep.everything() if pair not in table]
     assert not missing, f"run python -m tests.zeroinit.sweep: {missing[:5]}"
 
 
