@@ -5,7 +5,6 @@ import importlib
 import inspect
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import timm
@@ -98,7 +97,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"], "num_hidden_layers": 2},
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
-    "hunyuan_vl_text": {"head_dim": 16},
+    "hunyuan_vl_text": {
+        "head_dim": 16,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]},
+    },
     "informer": {"prediction_length": 4},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "kosmos_2_5_text_model": {"embed_dim": 64},
@@ -148,12 +150,19 @@ SPECIAL: dict[str, dict[str, Any]] = {
         }
     },
 }
+_SHARING = {
+    "num_kv_shared_layers": 2,
+    "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+}
 # Options of one architecture that change how keys and values are made; each is a host of its own.
 VARIANTS: dict[str, dict[str, Any]] = {
     "cohere": {"use_qk_norm": True},
     "falcon_h1": {"key_multiplier": 0.5},
-    "gemma3n_text": {"num_kv_shared_layers": 1},
-    "gemma4_text": {"attention_k_eq_v": True, "num_kv_shared_layers": 1},
+    "gemma3n_text": {
+        "num_kv_shared_layers": _SHARING | {"intermediate_size": 96, "activation_sparsity_pattern": [0.0] * 4}
+    },
+    "gemma4_text": {"attention_k_eq_v": True, "num_kv_shared_layers": _SHARING},
     "glm4_moe": {"use_qk_norm": True},
     "gpt2": {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
     "gpt_bigcode": {"multi_query": False},
@@ -174,14 +183,17 @@ _ORDER = ("CAUSAL_LM", "MASKED_LM")
 
 def transformers_architectures() -> list[str]:
     """Every ``model_type`` of the library and the variants, as ``model_type`` or ``model_type (option=value)``."""
-    variants = [f"{kind} ({', '.join(f'{k}={v}' for k, v in options.items())})" for kind, options in _variants()]
-    return sorted({*CONFIG_MAPPING_NAMES, *variants})
+    return sorted({*CONFIG_MAPPING_NAMES, *_variants()})
 
 
-def _variants() -> Iterator[tuple[str, dict[str, Any]]]:
+def _variants() -> dict[str, dict[str, Any]]:
+    """What each variant sets, by its name; a set of several options is named after its first."""
+    named = {}
     for kind, options in VARIANTS.items():
         for option, value in options.items():
-            yield kind, {option: value}
+            changes = value if isinstance(value, dict) else {option: value}
+            named[f"{kind} ({option}={changes[option]})"] = changes
+    return named
 
 
 def small_config(cls: type, **more: Any) -> Any:
@@ -197,7 +209,10 @@ def small_config(cls: type, **more: Any) -> Any:
     lists = {
         name: value
         for name, value in vars(default).items()
-        if isinstance(value, list | tuple) and isinstance(layers, int) and len(value) == layers
+        if isinstance(value, list | tuple)
+        and isinstance(layers, int)
+        and len(value) == layers
+        and not hasattr(default, "depths")
     }
     if "layer_types" in lists or "layers_block_type" in lists:
         kinds = lists.get("layer_types") or lists["layers_block_type"]
@@ -256,12 +271,8 @@ def build(architecture: str, implementation: str | None = None, dtype: torch.dty
     Raises:
         ValueError: if it is too large to test.
     """
-    kind, _, option = architecture.partition(" (")
-    more = {}
-    for name, options in _variants():
-        if name == kind and option and option == f"{', '.join(f'{k}={v}' for k, v in options.items())})":
-            more = options
-    config = small_config(CONFIG_MAPPING[kind], **more)
+    kind, _, _ = architecture.partition(" (")
+    config = small_config(CONFIG_MAPPING[kind], **_variants().get(architecture, {}))
     cls = model_class(kind, config)
     torch.manual_seed(0)
     named = {} if implementation is None else {"attn_implementation": implementation}

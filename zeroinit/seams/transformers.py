@@ -340,7 +340,7 @@ def _projection(name: str, module: nn.Module) -> tuple[int, str, Projection]:
     parts = {child for child, part in module.named_children() if child != "zeroinit" and part is not None}
     parts |= {parameter for parameter, _ in module.named_parameters(recurse=False)}
     key, value, fused = _first(_KEYS, parts), _first(_VALUES, parts), _first(_FUSED, parts)
-    if value is None and "v_proj" in module._modules:
+    if value is None and hasattr(module, "v_proj"):
         value = key  # Gemma 4: what is missing on purpose is shared with the keys
     maps = (key, value) if key and value else (fused, fused)
     norms = _first(_KEY_NORMS, parts), _first(_VALUE_NORMS, parts)
