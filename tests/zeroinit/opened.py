@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import timm
 import torch
 import transformers
 from torch import Tensor, nn
@@ -89,6 +88,8 @@ def llama_classifier(labels: int = 3) -> nn.Module:
 
 
 def vit(labels: int = 3, layers: int = 3) -> nn.Module:
+    import timm  # not at the top: processes that tests start without pictures need not wait for it
+
     return timm.create_model(
         "vit_tiny_patch16_224",
         img_size=32,

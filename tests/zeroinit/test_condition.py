@@ -276,10 +276,11 @@ def test_a_copy_is_conditioned_alike_and_alone(host: str, way: str) -> None:
         close(conditioned_logits(model, inputs, features), expected)
 
 
-def test_saved_models_run_in_another_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hosts", [["llama"], pytest.param(HOSTS, marks=pytest.mark.slow)])
+def test_saved_models_run_in_another_process(hosts: list[str], tmp_path: Path) -> None:
     """``torch.save`` of the whole model: the process that loads it has attached nothing and registered nothing."""
     saved, expected = [], []
-    for host in HOSTS.values():
+    for host in map(HOSTS.get, hosts):
         model = opened(host, method())
         inputs, features = batch_for(model), features_for()
         saved.append((model, inputs, features))

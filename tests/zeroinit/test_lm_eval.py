@@ -1,85 +1,117 @@
-"""A real `lm_eval` task, offline, on an adapted model: its log-likelihoods are the adapted model's own."""
+"""The language model evaluation harness scores an adapted model as its own logits do, offline."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 import zeroinit
-from tests.zeroinit.opened import VOCABULARY, llama, opened
+from tests.zeroinit.opened import VOCABULARY, llama, logits, opened
 
-QUESTIONS = [
-    {"question": "w3 w4 w5 w6 w7 w8", "choices": ["w9 w10", "w11"], "answer": 0},
-    {"question": "w12", "choices": ["w13", "w14 w15 w16"], "answer": 1},
-    {"question": "w17 w18 w19", "choices": ["w20", "w21"], "answer": 1},
+lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed (the extra `dev`)")
+
+# Contexts of different length: batches of three need padding.
+QUESTIONS = [" ".join(f"w{(7 * row + 3 * word) % 50}" for word in range(3 + 2 * row)) for row in range(5)]
+CHOICES = [
+    ["w1 w2", "w3", "w4 w5 w6"],
+    ["w9", "w8 w7", "w6"],
+    ["w1", "w2", "w3"],
+    ["w0 w0", "w1 w1", "w2"],
+    ["w5", "w6 w1", "w7"],
 ]
+NEW = 4
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> transformers.PreTrainedTokenizerFast:
-    words = {"[PAD]": 0, "[BOS]": 1, "[UNK]": 2} | {f"w{i}": i for i in range(3, VOCABULARY)}
-    whole = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    whole.pre_tokenizer = pre_tokenizers.Whitespace()
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=whole, pad_token="[PAD]", bos_token="[BOS]", eos_token="[BOS]", unk_token="[UNK]"
-    )
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def evaluate(model, tokenizer, folder: Path):
-    """The harness's samples, with batches that pad."""
-    from lm_eval import simple_evaluate
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = ["<pad>", "<bos>", "<unk>", *(f"w{i}" for i in range(VOCABULARY - 3))]
+    wordlevel = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    wordlevel.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=wordlevel, **special)
+
+
+def tasks(folder: Path) -> list[dict[str, Any]]:
+    """A multiple choice and a generation over the same local file."""
+    rows = [{"q": question, "choices": choices} for question, choices in zip(QUESTIONS, CHOICES, strict=True)]
+    file = folder / "questions.jsonl"
+    file.write_text("\n".join(json.dumps({**row, "gold": i % 3}) for i, row in enumerate(rows)) + "\n")
+    shared = {
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(file)}},
+        "test_split": "test",
+        "doc_to_text": "{{q}}",
+        "num_fewshot": 0,
+    }
+    choice = {
+        "task": "choice",
+        "output_type": "multiple_choice",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "gold",
+    }
+    until = {
+        "task": "until",
+        "output_type": "generate_until",
+        "doc_to_target": "w1",
+        "generation_kwargs": {"until": ["<pad>"], "max_gen_toks": NEW, "do_sample": False},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    return [{**shared, **choice}, {**shared, **until}]
+
+
+def evaluate(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> tuple[list[list[float]], list[str]]:
+    """The log-likelihood of each choice of each question, and what is generated."""
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
-    (folder / "tiny.yaml").write_text(
-        json.dumps(
-            {
-                "task": "tiny_choice",
-                "dataset_path": "json",
-                "dataset_kwargs": {"data_files": {"test": str(folder / "questions.jsonl")}},
-                "test_split": "test",
-                "output_type": "multiple_choice",
-                "doc_to_text": "{{question}}",
-                "doc_to_choice": "{{choices}}",
-                "doc_to_target": "{{answer}}",
-                "metric_list": [{"metric": "acc"}],
-                "num_fewshot": 0,
-            }
-        )
-    )
-    wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
-    results = simple_evaluate(model=wrapped, tasks=["tiny_choice"], task_manager=manager, bootstrap_iters=0)
-    assert results is not None
-    samples = sorted(results["samples"]["tiny_choice"], key=lambda sample: sample["doc_id"])
-    return [[float(scored[0]) for scored in sample["filtered_resps"]] for sample in samples]
+    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3, max_length=32, device="cpu")
+    manager = TaskManager(include_defaults=False)  # reading thousands of tasks takes longer than ours
+    output = lm_eval.simple_evaluate(harness, tasks=tasks(folder), task_manager=manager, bootstrap_iters=0)
+    samples = {name: sorted(found, key=lambda s: s["doc_id"]) for name, found in output["samples"].items()}
+    scores = [[score[0] for score in sample["filtered_resps"]] for sample in samples["choice"]]
+    return scores, [sample["filtered_resps"][0] for sample in samples["until"]]
 
 
-def by_hand(model, tokenizer) -> list[list[float]]:
-    """Each choice alone, unpadded."""
-    found = []
-    for row in QUESTIONS:
-        start = tokenizer(row["question"], add_special_tokens=False).input_ids
-        found.append([])
-        for choice in row["choices"]:
-            end = tokenizer(choice, add_special_tokens=False).input_ids
-            with torch.no_grad():
-                scores = model(torch.tensor([start + end])).logits[0].log_softmax(-1)
-            picked = [scores[len(start) + place - 1, token].item() for place, token in enumerate(end)]
-            found[-1].append(sum(picked))
-    return found
+@torch.no_grad()
+def by_hand(model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> tuple[list[list[float]], list[str]]:
+    """The same from whole passes over single rows, with no padding and no cache."""
+    scores, texts = [], []
+    for question, choices in zip(QUESTIONS, CHOICES, strict=True):
+        context = tokenizer(question).input_ids
+        scores.append([])
+        for choice in choices:
+            answer = tokenizer(choice).input_ids
+            log = logits(model, torch.tensor([context + answer]))[0, len(context) - 1 : -1].log_softmax(-1)
+            scores[-1].append(log.gather(1, torch.tensor(answer)[:, None]).sum().item())
+        row = list(context)
+        while len(row) < len(context) + NEW:
+            row.append(int(logits(model, torch.tensor([row]))[0, -1].argmax()))
+        texts.append(tokenizer.decode(row[len(context) :], skip_special_tokens=True))
+    return scores, texts
 
 
-def test_the_harness_sees_the_adapted_model(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+def test_harness_agrees_with_logits(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     model = opened(llama)
-    adapted = evaluate(model, tokenizer, tmp_path)
-    for ours, theirs in zip(by_hand(model, tokenizer), adapted, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-4)
+    scores, texts = evaluate(model, tokenizer, tmp_path)
+    expected_scores, expected_texts = by_hand(model, tokenizer)
+    for found, expected in zip(scores, expected_scores, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert texts == expected_texts
+
     with zeroinit.disabled(model):
-        frozen = evaluate(model, tokenizer, tmp_path)
-    assert max(abs(a - b) for x, y in zip(adapted, frozen, strict=True) for a, b in zip(x, y, strict=True)) > 0.1
+        frozen_scores, frozen_texts = evaluate(model, tokenizer, tmp_path)
+        assert frozen_scores[0] == pytest.approx(by_hand(model, tokenizer)[0][0], rel=1e-4, abs=1e-4)
+    assert all(a != pytest.approx(b, abs=1e-2) for a, b in zip(scores, frozen_scores, strict=True))
+    assert texts != frozen_texts

@@ -275,6 +275,7 @@ CHANGES: dict[str, Callable[..., None]] = {
     "sgd": lambda model, _: _step(model, torch.optim.SGD),
     "adamw": lambda model, _: _step(model, torch.optim.AdamW),
     "adamw of one tensor": lambda model, _: _step(model, lambda p, lr: torch.optim.AdamW(p, lr=lr, foreach=False)),
+    "adamw fused": lambda model, _: _step(model, lambda p, lr: torch.optim.AdamW(p, lr=lr, fused=True)),
     "edit": lambda model, _: _edit(model),
     "edit of the host": lambda model, _: _edit_host(model),
     "data replaced": lambda model, _: _replace_data(model),
@@ -290,7 +291,6 @@ CHANGES: dict[str, Callable[..., None]] = {
 
 # What no tensor counts: seen by every pass over more than one token.
 UNCOUNTED: dict[str, Callable[..., None]] = {
-    "adamw fused": lambda model, _: _step(model, lambda p, lr: torch.optim.AdamW(p, lr=lr, fused=True)),
     "edit of data": lambda model, _: [p.data.mul_(0.5) for p in zeroinit.trainable(model).values()],
 }
 # One token may be served from the cache of prompts' keys.
