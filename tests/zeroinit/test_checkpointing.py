@@ -1,13 +1,14 @@
 """Gradient checkpointing: recomputation sees what its own forward saw, and gradients are the same."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 
 import pytest
 import timm.layers
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, VideoMAEConfig, VideoMAEForVideoClassification
 
 import zeroinit
 from tests.zeroinit.opened import HOSTS, batch_for, gpt2, gradients, llama, logits, opened, qwen3, roberta, vit
@@ -77,6 +78,22 @@ def test_gradients_are_equal(host: str, reentrant: bool) -> None:
     torch.testing.assert_close(gradients_, expected)
 
 
+def video() -> nn.Module:
+    """Its attention takes no keyword arguments beyond its own."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return VideoMAEForVideoClassification(VideoMAEConfig(**size, image_size=32, num_frames=4, initializer_range=0.3))
+
+
+def test_gradients_are_equal_where_blocks_hand_nothing_down() -> None:
+    expected, found = (opened(video, CONDITION).train() for _ in range(2))
+    found.activation_checkpointing_enable()
+    pixels, features = torch.randn(2, 4, 3, 32, 32), torch.randn(2, 2, 5)
+    for model in (expected, found):
+        logits(model, pixels, prompt_condition=features).pow(2).mean().backward()
+    torch.testing.assert_close(gradients(found), gradients(expected))
+
+
 @pytest.mark.parametrize("host", [gpt2, qwen3])
 def test_gradients_of_other_decoders_are_equal(host: Callable[..., nn.Module]) -> None:
     expected, found = (opened(host).train() for _ in range(2))
@@ -84,6 +101,29 @@ def test_gradients_of_other_decoders_are_equal(host: Callable[..., nn.Module]) -
     for model in (expected, found):
         logits(model, batch_for(model)).pow(2).mean().backward()
     torch.testing.assert_close(gradients(found), gradients(expected))
+
+
+def test_checkpointing_is_the_hosts_again_after_detach() -> None:
+    model, plain = opened(llama).train(), llama().train()
+    for each in (model, plain):
+        each.activation_checkpointing_enable()
+    logits(model, batch_for(model))
+    zeroinit.detach(model)
+    functions = [
+        {type(m.__dict__.get("_gradient_checkpointing_func")) for m in each.modules()} for each in (model, plain)
+    ]
+    assert functions[0] == functions[1]
+
+
+def test_checkpointing_of_a_copy_is_its_own() -> None:
+    model = opened(llama, CONDITION).train()
+    model.activation_checkpointing_enable()
+    logits(model, batch_for(model))
+    twin, expected = copy.deepcopy(model), opened(llama, CONDITION).train()
+    features = torch.randn(2, 2, 5, generator=torch.Generator().manual_seed(1))
+    for each in (twin, expected):
+        logits(each, batch_for(each), prompt_condition=features).pow(2).mean().backward()
+    torch.testing.assert_close(gradients(twin), gradients(expected))
 
 
 @pytest.mark.parametrize(("host", "reentrant"), CASES)

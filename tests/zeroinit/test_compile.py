@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import zeroinit
-from tests.zeroinit.opened import HOSTS, batch_for, gpt2, gradients, logits, mistral, opened
+from tests.zeroinit.opened import HOSTS, batch_for, gpt2, gradients, llama, logits, mistral, opened
 
 SHORT = zeroinit.ZeroInit(length=3, layers=1)
 CONDITIONED = zeroinit.ZeroInit(length=3, layers=1, condition=zeroinit.ImageCondition(depths=2, width=5))
@@ -98,3 +98,16 @@ def test_inductor_equals_eager(host: str) -> None:
     if not shutil.which("g++"):
         pytest.skip("the inductor backend needs a C++ compiler")
     compare(opened(HOSTS[host], SHORT, layers=2), "inductor")
+
+
+@pytest.mark.slow
+def test_gradient_checkpointing_in_one_graph_equals_eager() -> None:
+    model = opened(llama, SHORT, layers=2)
+    eager = copy.deepcopy(model).train()
+    model.config.use_cache = False
+    model.train().activation_checkpointing_enable()
+    model.disable_input_require_grads()  # transformers turns it on, and torch.compile cannot take it
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for each in (compiled, eager):
+        logits(each, batch_for(model)).pow(2).mean().backward()
+    torch.testing.assert_close(gradients(model), gradients(eager), rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ import dis
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -82,7 +83,6 @@ def attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *args: Any,
-    zeroinit_state: State | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """The user's attention function plus the term: context (batch, tokens, heads, head_dim), weights or None."""
@@ -92,7 +92,7 @@ def attention(
         return context, weights
     scale = kwargs.get("scaling")
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    term = prompts.term(module, query, scale, kwargs.get("softcap"), zeroinit_state)
+    term = prompts.term(module, query, scale, kwargs.get("softcap"))
     if term is None:
         return context, weights
     term = term.transpose(1, 2).to(context.dtype)
@@ -153,8 +153,29 @@ class Shared:
 
     switch: Switch
     configs: list[Any]
-    blocks: list[nn.Module]
+    checkpointing: list[Any]
     rotary: bool
+
+
+@dataclass(eq=False)
+class Replay:
+    """A module's checkpointing function; what it recomputes sees the state of its own forward."""
+
+    checkpoint: Callable[..., Any]
+    switch: Switch
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Checkpoint a function, and keep the state with it."""
+        if torch.compiler.is_compiling():
+            return self.checkpoint(function, *args, **kwargs)
+        return self.checkpoint(partial(self._run, self.switch.state, function), *args, **kwargs)
+
+    def _run(self, state: State, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        before, self.switch.state = self.switch.state, state
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.switch.state = before
 
 
 def _prepare(
@@ -171,13 +192,9 @@ def _prepare(
         Condition.of(kwargs["prompt_condition"]).check(shared.switch.projectors, shared.switch.state.names)
     for config in shared.configs:
         _wrap(config)
-    if base.training:
-        for block in shared.blocks:
-            if (
-                getattr(block, "gradient_checkpointing", False)
-                and _carry_state not in block._forward_pre_hooks.values()
-            ):
-                block.register_forward_pre_hook(_carry_state, with_kwargs=True)
+    for module in shared.checkpointing if base.training else ():
+        if module.gradient_checkpointing and not isinstance(module._gradient_checkpointing_func, Replay):
+            module._gradient_checkpointing_func = Replay(module._gradient_checkpointing_func, shared.switch)
     if not shared.rotary or kwargs.get("position_ids") is not None or not any(shared.switch.state.names):
         return None
     positions = _positions(base, args, kwargs)
@@ -200,20 +217,6 @@ def _positions(base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     leading = (mask.cumsum(-1) == 0).sum(-1, keepdim=True)
     positions = (torch.arange(mask.shape[1], device=mask.device)[None] - leading).clamp(min=0)
     return positions[:, -tokens.shape[1] :]
-
-
-def _carry_state(
-    block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Before a checkpointed block runs: its recomputation must see the state of its own forward.
-
-    transformers checkpoints a block's ``forward`` with the keyword arguments of the call, and blocks hand those
-    down to the attention function: what rides on them is replayed.
-    """
-    if not (block.training and getattr(block, "gradient_checkpointing", False)):
-        return None
-    prompts = next(module for module in block.modules() if isinstance(module, LayerPrompts))
-    return args, {**kwargs, "zeroinit_state": prompts.switch.state}
 
 
 class ModelSeam(Seam):
@@ -259,7 +262,7 @@ class ModelSeam(Seam):
         base.__dict__["zeroinit_shared"] = Shared(
             switch=next(iter(adapted.values())).zeroinit.switch,  # type: ignore[union-attr]
             configs=list({id(module.config): module.config for module in adapted.values()}.values()),
-            blocks=list(dict.fromkeys(self._block(name) for name in adapted)),
+            checkpointing=[module for module in base.modules() if hasattr(module, "gradient_checkpointing")],
             rotary=_is_rotary(base),
         )
         if _prepare not in base._forward_pre_hooks.values():
@@ -267,9 +270,11 @@ class ModelSeam(Seam):
 
     def close(self) -> None:
         """See ``Seam.close``."""
-        remove_hooks(self.model, (_prepare, _carry_state))
+        remove_hooks(self.model, (_prepare,))
         for module in self.model.modules():
             module.__dict__.pop("zeroinit_shared", None)
+            if isinstance(replay := module.__dict__.get("_gradient_checkpointing_func"), Replay):
+                module.__dict__["_gradient_checkpointing_func"] = replay.checkpoint
             config: Any = getattr(module, "config", None)
             name = getattr(config, "_attn_implementation", None)
             if isinstance(name, str):
