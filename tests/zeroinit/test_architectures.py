@@ -26,7 +26,7 @@ TIMM = """
 """
 # What would be silently wrong, by the words that tell why it is not done.
 REFUSED = {
-    "bart": "attach to the one you mean: .encoder, .decoder",
+    "t5": "attach to the one you mean: .encoder, .decoder",
     "clip": "attach to the one you mean: .text_model, .vision_model",
     "deepseek_v3": "no key and value maps known here",
     "diffllama": "lambda_k1",
