@@ -89,7 +89,7 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, each in its own process.")] = 1,
 ) -> int:
     """Run the cells of a suite that are missing, then print its tables; exit code 1 if a cell failed."""
-    from tasks.bench.jobs import run_all
+    from tasks.bench.executors.local import run_all
 
     given = {
         "train": train,

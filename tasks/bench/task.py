@@ -24,6 +24,13 @@ class Score(NamedTuple):
     stderr: float | None
 
 
+class Term(NamedTuple):
+    """One example's part in a metric: the metric is the mean of the values by their weights, in the metric's unit."""
+
+    value: float
+    weight: float = 1.0
+
+
 @dataclass(frozen=True)
 class Data:
     """Three splits with three purposes: train on `fit`, choose on `tune`, report on `report`.
@@ -149,6 +156,13 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def metrics(self, records: Sequence[Record], dataset: str) -> dict[str, Score]:
         """Every number, from the records alone."""
+
+    def terms(self, records: Sequence[Record], metric: str) -> list[Term] | None:
+        """What each record gives to a metric that is a mean, so that two methods can be compared example by example.
+
+        None for a metric that is no mean over examples, as BLEU or a perplexity.
+        """
+        return None
 
     @abc.abstractmethod
     def score(self, predictions: Path, references: Path) -> dict[str, Any]:

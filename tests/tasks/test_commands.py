@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from tasks.__main__ import app
-from tasks.bench import commandline, jobs
+from tasks.bench import commandline
+from tasks.bench.executors import local
 from tasks.bench.store import Store
 
 FAST = ["--set", "steps=1", "--set", "fit_sample=2"]
@@ -217,8 +218,8 @@ def test_a_process_that_dies_is_a_failed_cell(small_run, tmp_path, capsys, monke
         def exitcode(self) -> int | None:
             return self.real.exitcode
 
-    monkeypatch.setattr(jobs, "_context", lambda runs: type("Context", (), {"Process": Dying}))
-    assert jobs.run_all([config], store, 1) == [config.cell]
+    monkeypatch.setattr(local, "_context", lambda runs: type("Context", (), {"Process": Dying}))
+    assert local.run_all([config], store, 1) == [config.cell]
     assert "the process of this cell ended with exit code 9" in capsys.readouterr().err
     assert store.state(config.cell) == "failed"
 
