@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tasks.bench import processes
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice, parse_settings
 from tasks.bench.errors import CellError, InputError
@@ -45,16 +46,19 @@ def guarded(app: Callable[..., Any], arguments: Sequence[str] | None = None) -> 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = int(app(args=arguments, standalone_mode=False) or 0)
-        if code == INTERRUPTED:
-            print("stopped; finished cells are kept, and the same command goes on from there", file=sys.stderr)
-        return code
+        with processes.agreed():
+            code = int(app(args=arguments, standalone_mode=False) or 0)
     except typer.TyperException as error:
-        return _refuse(error.format_message(), 2)
+        code = _refuse(error.format_message(), 2)
     except InputError as error:
-        return _refuse(str(error), 2)
+        code = _refuse(str(error), 2)
     except CellError as error:
-        return _refuse(str(error), 1)
+        code = _refuse(str(error), 1)
+    if code == INTERRUPTED:
+        print("stopped; finished cells are kept, and the same command goes on from there", file=sys.stderr)
+    else:
+        processes.leave()
+    return code
 
 
 def _refuse(sentence: str, code: int) -> int:
@@ -63,7 +67,8 @@ def _refuse(sentence: str, code: int) -> int:
 
 
 def main(task: str, arguments: Sequence[str] | None = None) -> int:
-    """`python -m tasks.<task>`: one cell."""
+    """`python -m tasks.<task>`: one cell, on one process or on several that a launcher started."""
+    processes.join()
     app = new_app(f"Run one cell of {task}: train one method with one seed, and score it.")
     default = tasks.get(task).backbone
 
@@ -112,18 +117,23 @@ def run_single(choice: Choice, settings: dict[str, Any], store: Store) -> None:
     from tasks.bench.tables import tables
 
     config = single(choice, settings)
-    if store.has(config.cell):
+    if processes.told(lambda: store.has(config.cell)):
         print(f"{config.cell} is there already", file=sys.stderr)
-        store.export()
+        processes.told(store.export)
     else:
         from tasks.bench.cell import failed
+        from tasks.bench.parallel import check
         from tasks.bench.run import run
 
+        check(config)
         try:
             run(config, store)
         except CellError as error:
-            store.write(failed(config, error))
+            failure = failed(config, error)
+            processes.told(lambda: store.write(failure))
             raise
+    if not processes.first():
+        return
     for note in store.result(config.cell)["notes"]:
         print(f"note: {note}", file=sys.stderr)
     print(tables(store.rows_of(config.cell)), end="")

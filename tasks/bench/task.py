@@ -80,11 +80,18 @@ class Reader(Protocol):
         ...
 
     def collate(self, rows: Sequence[Any]) -> dict[str, "torch.Tensor"]:
-        """One padded batch."""
+        """One padded batch; of rows to learn from, each tensor has a first dimension of rows."""
         ...
 
     def loss(self, model: "torch.nn.Module", batch: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
-        """What is minimized over a batch of rows to learn from."""
+        """What is minimized over a batch of rows to learn from, a mean.
+
+        The model may be wrapped, as for data parallelism: it is called, and nothing in it is reached for.
+        """
+        ...
+
+    def weight(self, batch: Mapping[str, "torch.Tensor"]) -> int:
+        """How many terms that mean is over: several processes that share a batch weigh their parts by it."""
         ...
 
     def outputs(self, model: "torch.nn.Module", batch: Mapping[str, "torch.Tensor"]) -> Sequence["torch.Tensor"]:
