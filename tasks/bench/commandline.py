@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tasks.bench import task as tasks
-from tasks.bench.config import Choice, parse_settings
+from tasks.bench.config import Choice, Run, parse_settings
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.store import Store
 
@@ -112,19 +113,38 @@ def run_single(choice: Choice, settings: dict[str, Any], store: Store) -> None:
     from tasks.bench.tables import tables
 
     config = single(choice, settings)
-    if store.has(config.cell):
-        print(f"{config.cell} is there already", file=sys.stderr)
-        store.export()
-    else:
-        from tasks.bench.cell import failed
-        from tasks.bench.run import run
-
-        try:
-            run(config, store)
-        except CellError as error:
-            store.write(failed(config, error))
-            raise
+    store.probe()
+    with store.lock(config.cell) as ours:
+        if not ours:
+            print(f"another process computes {config.cell}: waiting for it", file=sys.stderr)
+    with store.lock(config.cell, wait=True):
+        if store.has(config.cell):
+            print(f"{config.cell} is there already{_age(store, config.cell)}", file=sys.stderr)
+        else:
+            _compute(config, store)
+    store.export()
     for note in store.result(config.cell)["notes"]:
         print(f"note: {note}", file=sys.stderr)
     print(tables(store.rows_of(config.cell)), end="")
     print(f"\n{store.cells / config.cell}")
+
+
+def _age(store: Store, cell: str) -> str:
+    changed = store.outdated(cell)
+    return f", of other code than today's ({', '.join(changed)}): remove its folder to run it again" if changed else ""
+
+
+def _compute(config: Run, store: Store) -> None:
+    from tasks.bench.cell import cancelled, failed
+    from tasks.bench.run import run
+
+    began = time.monotonic()
+    try:
+        run(config, store)
+    except CellError as error:
+        store.write(failed(config, error))
+        store.export()
+        raise
+    except KeyboardInterrupt:
+        store.write(cancelled(config, time.monotonic() - began))
+        raise

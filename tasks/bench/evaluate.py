@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
+from tasks.bench.progress import progress
 from tasks.bench.task import Reader
-from tasks.bench.train import progress, to_device
+from tasks.bench.train import to_device
 
 
 @torch.no_grad()

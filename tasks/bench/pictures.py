@@ -23,7 +23,7 @@ from torchvision import transforms
 from tasks.bench.config import Run, digest
 from tasks.bench.decode import any_colors
 from tasks.bench.errors import InputError
-from tasks.bench.train import progress
+from tasks.bench.progress import progress
 from zeroinit import ImageCondition
 
 Encode = Callable[[torch.Tensor], torch.Tensor]

@@ -1,9 +1,7 @@
 """One loop for every method and task: AdamW, a linear warm-up and a decay, gradients clipped."""
 
 import math
-import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +10,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from tqdm import tqdm
 
 from tasks.bench.alive import Watch, finite
 from tasks.bench.config import Training
 from tasks.bench.errors import CellError
+from tasks.bench.progress import progress
 from tasks.bench.task import Reader
 
 LOOKS = 20
@@ -129,12 +127,3 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The batch where the model is, a pair of tensors too."""
     moved: Any = send_to_device(batch, device)
     return moved
-
-
-def progress(steps: Any, what: str) -> Any:
-    """A bar with the time left; away from a terminal a line now and then."""
-    here = sys.stderr.isatty()
-    # Read here and not by tqdm, which looks at it once, when it is imported.
-    quiet = bool(os.environ.get("TQDM_DISABLE"))
-    pace = 0.1 if here else 30
-    return tqdm(steps, desc=what, mininterval=pace, delay=0 if here else pace, leave=False, disable=quiet)
