@@ -156,10 +156,15 @@ class Run:
 
     @functools.cached_property
     def cell(self) -> str:
-        """The cell's name: readable, then a hash of its identity."""
-        text = json.dumps(self.identity, sort_keys=True, default=str)
-        names = (self.choice.task, self.dataset, self.choice.backbone, Path(self.choice.method).stem)
-        return "-".join((*names, f"s{self.choice.seed}", hashlib.sha256(text.encode()).hexdigest()[:10]))
+        """The cell's name."""
+        return name_of(self.identity)
+
+
+def name_of(identity: Mapping[str, Any]) -> str:
+    """A cell's name: readable, then a hash of its identity."""
+    text = json.dumps(identity, sort_keys=True, default=str)
+    names = (identity["task"], identity["dataset"], identity["backbone"], Path(identity["method"]).stem)
+    return "-".join((*names, f"s{identity['seed']}", hashlib.sha256(text.encode()).hexdigest()[:10]))
 
 
 def settle(choice: Choice) -> Choice:

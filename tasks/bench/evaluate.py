@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from tasks.bench import processes
+from tasks.bench.progress import progress
 from tasks.bench.task import Reader
-from tasks.bench.train import progress, to_device
+from tasks.bench.train import to_device
 
 
 @torch.no_grad()

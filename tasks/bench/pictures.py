@@ -24,7 +24,7 @@ from tasks.bench import processes
 from tasks.bench.config import Run, digest
 from tasks.bench.decode import any_colors
 from tasks.bench.errors import InputError
-from tasks.bench.train import progress
+from tasks.bench.progress import progress
 from zeroinit import ImageCondition
 
 Encode = Callable[[torch.Tensor], torch.Tensor]

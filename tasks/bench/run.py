@@ -31,6 +31,7 @@ from tasks.bench.train import History, train
 
 def run(config: Run, store: Store) -> Cell:
     """One cell, from its configuration to its row."""
+    began = time.perf_counter()
     torch.set_num_threads(config.training.threads)
     provenance.commit()  # now: the code may change in its folder while a cell runs
     task = tasks.get(config.choice.task)
@@ -42,7 +43,7 @@ def run(config: Run, store: Store) -> Cell:
     again = rules.retrain or rules.peek_epochs
     taught = teach(chosen.run, task, data, rules, learned=None if again else chosen.learned)
     parts = {split: judge(taught, task, shown, config) for split, shown in views(data, config).items()}
-    cell = describe(config, chosen, task, data, taught, parts)
+    cell = describe(config, chosen, task, data, taught, parts, time.perf_counter() - began)
     processes.told(lambda: store.write(cell, taught.host.model if config.trains else None))
     return cell
 

@@ -11,6 +11,8 @@ from tasks.bench.store import Row
 
 SHARED = ("task", "dataset", "tier", "backbone", "checkpoint", "device", "fingerprint")
 """What cells of one table have in common."""
+NUMBERLESS = ("failed", "cancelled")
+"""What a cell ended as that has no numbers."""
 SUMMED = ("task", "tier", "backbone", "checkpoint", "device", "weights_sha256", "selection")
 """What cells have in common that are summed up over data sets, the task's own settings beside."""
 
@@ -19,12 +21,13 @@ def tables(rows: Sequence[Row]) -> str:
     """Every table of the rows, in Markdown that reads well on a terminal."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        if row["status"] != "failed":
+        if row["status"] not in NUMBERLESS:
             groups[tuple(str(row[key]) for key in SHARED)].append(row)
     parts = [_table(dict(zip(SHARED, key, strict=True)), group) for key, group in sorted(groups.items())]
     parts += _summaries(rows)
-    failed = sorted(row["cell"] for row in rows if row["status"] == "failed")
-    parts += [f"Failed, not in the tables: {', '.join(failed)}"] if failed else []
+    for status in NUMBERLESS:
+        if names := sorted(row["cell"] for row in rows if row["status"] == status):
+            parts.append(f"{status.capitalize()}, not in the tables: {', '.join(names)}")
     return "\n\n".join(parts) + "\n" if parts else "There is no finished cell yet.\n"
 
 

@@ -16,6 +16,15 @@ if TYPE_CHECKING:  # torch takes seconds to import, and tables need none
 Record = dict[str, Any]
 """One example as it was answered: its id, the prediction and its scores; never the input."""
 
+FAULTS = ("extract_fail", "empty", "truncated")
+"""What a record may say went wrong with its answer; it is counted, and never dropped."""
+
+
+def faults(records: Sequence[Record]) -> dict[str, int | None]:
+    """How many records say so of each fault; None where the task cannot tell."""
+    told = {name: [record[name] for record in records if name in record] for name in FAULTS}
+    return {name: sum(map(bool, said)) if said else None for name, said in told.items()}
+
 
 class Score(NamedTuple):
     """A metric's value and its standard error over examples (None where it is not a mean)."""

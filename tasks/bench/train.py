@@ -5,9 +5,7 @@ draws for its own rows.
 """
 
 import math
-import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +13,12 @@ from typing import Any
 
 import torch
 from accelerate.utils import send_to_device, slice_tensors
-from tqdm import tqdm
 
 from tasks.bench import parallel, processes
 from tasks.bench.alive import Watch, exactly, finite
 from tasks.bench.config import Training
 from tasks.bench.errors import CellError
+from tasks.bench.progress import progress
 from tasks.bench.task import Reader
 from zeroinit.checkpoint import whole
 
@@ -152,12 +150,3 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The batch where the model is, a pair of tensors too."""
     moved: Any = send_to_device(batch, device)
     return moved
-
-
-def progress(steps: Any, what: str) -> Any:
-    """A bar with the time left; away from a terminal a line now and then."""
-    here = sys.stderr.isatty()
-    # Read here and not by tqdm, which looks at it once, when it is imported.
-    quiet = bool(os.environ.get("TQDM_DISABLE"))
-    pace = 0.1 if here else 30
-    return tqdm(steps, desc=what, mininterval=pace, delay=0 if here else pace, leave=False, disable=quiet)
