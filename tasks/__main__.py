@@ -64,13 +64,14 @@ def of_a_suite(command: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter("suite", keyword, annotation=SuiteName),
         inspect.Parameter("results", keyword, default=flags.LOCAL, annotation=flags.Results),
         inspect.Parameter("set", keyword, default=None, annotation=flags.Set),
+        inspect.Parameter("only", keyword, default=None, annotation=flags.Only),
     ]
     own = list(inspect.signature(command).parameters.values())[1:]
 
     @functools.wraps(command)
-    def whole(suite: str, results: Path, set: list[str] | None, **rest: Any) -> Any:
+    def whole(suite: str, results: Path, set: list[str] | None, only: list[str] | None, **rest: Any) -> Any:
         given = {name: rest.pop(name) for name in SHARED}
-        runs = plan_of(read(suite), given, parse_settings(set or []))
+        runs = plan_of(read(suite), given, parse_settings(set or []), parse_settings(only or [], "--only"))
         return command(Planned(Path(suite).stem, runs, Store(results)), **rest)
 
     own = [parameter.replace(kind=keyword) for parameter in own]

@@ -29,12 +29,17 @@ Seed = Annotated[int, typer.Option(help="Draws the head, the method and the orde
 Limit = Annotated[int | None, typer.Option(help="At most so many examples of each split.")]
 Train = Annotated[Path | None, typer.Option(help="Training file, divided into fit and tune.")]
 Eval = Annotated[Path | None, typer.Option(help="Evaluation file, reported once.")]
-Data = Annotated[Path | None, typer.Option(help="Folder that holds the official files.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder that holds the official files, or one of that kind for each task.")
+]
 Dataset = Annotated[str | None, typer.Option(help="One of the task's data sets; squad: v1.1 or v2.0.")]
 Adapter = Annotated[Path | None, typer.Option(help="A saved adapter: evaluate it, train nothing.")]
 Results = Annotated[Path, typer.Option(help="The store that the cell goes into.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 SkipBad = Annotated[int, typer.Option(min=0, help="Leave up to so many bad records of a file out, and list them.")]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="KEY=VALUE", help="The cells of this task, dataset, method, ...")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other field.")]
 
 

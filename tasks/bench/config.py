@@ -221,13 +221,14 @@ def _merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return settings
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
+def parse_settings(pairs: list[str], flag: str = "--set") -> dict[str, Any]:
     """`KEY=VALUE` pairs; a value is written as in TOML, quotes around words may be left out."""
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"--set {pair!r} is not KEY=VALUE: write for example --set learning_rate=3e-2")
+            example = {"--only": "method=lora"}.get(flag, "learning_rate=3e-2")
+            raise InputError(f"{flag} {pair!r} is not KEY=VALUE: write for example {flag} {example}")
         settings[key.strip()] = _value(text.strip())
     return settings
 

@@ -115,20 +115,36 @@ def of_tier(choice: Choice) -> dict[str, Any]:
     return read(choice.tier).settings(choice) if choice.tier in discover.names("suite") else {}
 
 
-def plan(suite: Suite, given: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Run]:
+def plan(
+    suite: Suite, given: Mapping[str, Any], settings: Mapping[str, Any], only: Mapping[str, Any] | None = None
+) -> list[Run]:
     """The runs of a suite, all checked before any of them begins; flags and settings hold for all of them.
 
+    `only` keeps the cells that have these values, as {"task": "squad"}. Where the folder `data` holds one of a task's
+    name, that is the task's.
+
     Raises:
-        InputError: a cell that cannot be.
+        InputError: a cell that cannot be, or none that is wanted.
     """
+    _known(only or {}, AXES.values(), "--only")
     runs: dict[str, Run] = {}
-    for choice, varied in ((settle(choice), varied) for choice, varied in suite.cells(given)):
+    for choice, varied in suite.cells(given):
+        choice = settle(_with_own_data(choice))
+        if any(getattr(choice, key) != value for key, value in (only or {}).items()):
+            continue
         _meet(choice.task, choice.backbone)
         own = _for_method(settings, choice.method)
         run = resolve(choice, of_tier(choice), suite.settings(choice), varied, own)
         runs.setdefault(run.cell, run)
+    if not runs:
+        raise InputError(f"{suite.name} has no cell with {only}: see `python -m tasks plan {suite.name}`")
     _check_budgets(suite, runs.values())
     return list(runs.values())
+
+
+def _with_own_data(choice: Choice) -> Choice:
+    own = choice.data and choice.data / choice.task
+    return replace(choice, data=own) if own and own.is_dir() else choice
 
 
 def _check_budgets(suite: Suite, runs: Iterable[Run]) -> None:

@@ -126,6 +126,24 @@ def test_a_study_varies_a_setting_and_keeps_the_rest(tmp_path):
         read(str(path))
 
 
+def test_only_some_cells_of_a_suite_can_be_wanted(tmp_path):
+    runs = plan(read("study_layers"), {}, {}, {"task": "vtab", "seed": 1})
+    assert {(run.choice.task, run.choice.seed) for run in runs} == {("vtab", 1)}
+    assert [run.method.layers for run in runs] == [3, 6, 9, 12]
+    with pytest.raises(InputError, match=r"study_layers has no cell with .*'lora'"):
+        plan(read("study_layers"), {}, {}, {"method": "lora"})
+    with pytest.raises(InputError, match="--only has no key 'size': the known ones are task, dataset"):
+        plan(read("study_layers"), {}, {}, {"size": 3})
+
+
+def test_a_folder_of_folders_gives_each_task_its_own(tmp_path):
+    (tmp_path / "vtab").mkdir()
+    with pytest.raises(InputError, match=f"{tmp_path}/vtab"):  # which is empty
+        plan(read("study_layers"), {"data": tmp_path}, {}, {"task": "vtab"})
+    with pytest.raises(InputError, match=f"{tmp_path}(?!/vtab)"):
+        plan(read("study_layers"), {"data": tmp_path}, {}, {"task": "squad"})
+
+
 @pytest.mark.parametrize("name", discover.names("suite"))
 def test_every_suite_can_be_planned(name):
     assert plan(read(name), {}, {})
