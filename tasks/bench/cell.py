@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tasks.bench import provenance, sources
+from tasks.bench import golden, provenance, sources
 from tasks.bench.choose import Chosen
 from tasks.bench.config import Run
 from tasks.bench.errors import CellError, InputError
@@ -78,6 +78,7 @@ def describe(
     inside = host.model.get_submodule(host.head).parameters() if host.head else ()
     head = [p for p in inside if id(p) in trained]
     partial = len(data.report) < data.expected or not data.whole
+    verified = golden.verified(config.choice.task, config.dataset)
     facts = {
         "checkpoint": host.checkpoint,
         "trainable_params": sum(p.numel() for p in parameters.values()) if config.trains else 0,
@@ -93,7 +94,8 @@ def describe(
         "commit": commit,
         "dirty": dirty,
         "device": provenance.device(config.device),
-        "versions": provenance.versions(),
+        "versions": f"{provenance.versions()}, metrics {'' if verified else 'NOT '}verified",
+        "metrics_verified": verified,
         "n_fit": len(data.fit) if config.trains else 0,
         "weights_sha256": host.weights_sha256,
         "fingerprint": fingerprint(config, taught),

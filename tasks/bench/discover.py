@@ -1,4 +1,4 @@
-"""A file's name is its registration: tasks, backbones and suites are found by looking."""
+"""A file's name is its registration: tasks, backbones, suites and the like are found by looking."""
 
 import ast
 import importlib
@@ -8,11 +8,17 @@ from types import ModuleType
 from tasks.bench.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"task": "tasks", "backbone": "tasks.backbones", "executor": "tasks.bench.executors"}
+PACKAGES = {
+    "task": "tasks",
+    "backbone": "tasks.backbones",
+    "golden": "tasks.golden",
+    "check": "tasks.checks",
+    "executor": "tasks.bench.executors",
+}
 
 
 def names(kind: str) -> list[str]:
-    """All there is of a kind (`task`, `backbone`, `executor`, `suite`), by the name a flag takes."""
+    """All there is of a kind (`suite`, or one of `PACKAGES`), by the name a flag takes."""
     if kind == "suite":
         return sorted(path.stem for path in (ROOT / "suites").glob("*.toml"))
     folder = ROOT.parent.joinpath(*PACKAGES[kind].split("."))

@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from transformers.utils import logging
 
 import zeroinit
-from tasks.bench import choose, discover, processes, provenance, splits
+from tasks.bench import choose, discover, golden, processes, provenance, splits
 from tasks.bench import task as tasks
 from tasks.bench.cell import Cell, Part, Taught, describe
 from tasks.bench.config import Run
@@ -36,6 +36,7 @@ def run(config: Run, store: Store) -> Cell:
     provenance.commit()  # now: the code may change in its folder while a cell runs
     task = tasks.get(config.choice.task)
     data, rules = task.load(config), task.rules(config)
+    golden.verified(config.choice.task, config.dataset)  # now: what cannot be scored is not worth training
     data = replace(data, fit=splits.sample(data.fit, config.training.fit_limit, lambda example: example.id))
     chosen = choose.learning_rate(config, lambda trial: tuned(trial, task, data))
     if rules.retrain:
