@@ -1,4 +1,4 @@
-"""python -m tasks list|plan|run|report|score|merge|verify|speed: the suite from the command line."""
+"""python -m tasks list|plan|run|report|score|merge|verify|doctor|speed: the suite from the command line."""
 
 import functools
 import importlib
@@ -148,6 +148,18 @@ def score(
     bench = tasks.get(task)
     known = list(inspect.signature(bench.score).parameters)[2:]
     print(json.dumps(bench.score(predictions, references, **_options(context.args, known))))
+
+
+@app.command()
+def doctor(
+    results: flags.Results = flags.LOCAL,
+    slow: Annotated[bool, typer.Option("--slow", help="Also what takes half a minute.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")] = False,
+) -> int:
+    """Test every metric against official numbers, and all that is installed; exit code 1 if something is wrong."""
+    from tasks.bench.doctor import Request, report
+
+    return report(Request(results, slow), as_json=as_json)
 
 
 @app.command(context_settings={**PASS_ON, "help_option_names": []})
