@@ -91,7 +91,9 @@ def plan(planned: Planned) -> None:
 @of_a_suite
 def run(
     planned: Planned,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, each in its own process.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time; by default 1, or what a cluster holds.")
+    ] = None,
     executor: Annotated[str, typer.Option(help="Where they run: a file in tasks/bench/executors.")] = "local",
     rerun: Annotated[Rerun, typer.Option(help="Run failed cells again, stale ones too, or none of them.")] = "failed",
 ) -> int:

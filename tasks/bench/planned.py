@@ -42,7 +42,7 @@ class Planned:
         ]
         return "\n".join([*lines, "", f"{len(lines)} cells: {_counted(states)}; {_to_do(left)}"])
 
-    def run(self, run_all: Callable[..., list[str]], jobs: int, rerun: Rerun) -> int:
+    def run(self, run_all: Callable[..., list[str]], jobs: int | None, rerun: Rerun) -> int:
         """Run what is to be run, print the tables, and say what is not as it should be; 1 if a cell failed.
 
         Raises:
@@ -52,7 +52,8 @@ class Planned:
         states = self._states()
         todo = [run for run in self.runs if states[run.cell] in TODO[rerun]]
         left = estimates(todo, self.store)
-        _say(f"{self.name}: {len(states)} cells, {len(todo)} to run, {jobs} at a time; {_to_do(left)}")
+        pace = f", {jobs} at a time" if jobs else ""
+        _say(f"{self.name}: {len(states)} cells, {len(todo)} to run{pace}; {_to_do(left)}")
         board = Board(_weights(left), self._fill)
         try:
             failures = run_all(todo, self.store, jobs, board)

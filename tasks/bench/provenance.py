@@ -16,9 +16,20 @@ PACKAGES = ("torch", "transformers", "timm", "accelerate", "peft", "tokenizers",
 ROOT = Path(__file__).parents[2]
 
 
+_taken: tuple[str, bool | None] | None = None
+
+
+def take(commit: tuple[str, bool | None]) -> None:
+    """From now on the code of this process is of that commit: it was sent here without its history."""
+    global _taken
+    _taken = commit
+
+
 @functools.cache
 def commit() -> tuple[str, bool | None]:
     """The commit of the code, and whether files outside `results/` differ from it; empty outside of git."""
+    if _taken is not None:
+        return _taken
     head = _git("rev-parse", "HEAD")
     if not head:
         return "", None

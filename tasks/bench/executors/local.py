@@ -23,8 +23,8 @@ GRACE = 10
 """Seconds that a process has to end when told to."""
 
 
-def run_all(runs: Sequence[Run], store: Store, jobs: int, board: Board) -> list[str]:
-    """Run these cells, so many at a time; the names of those that failed.
+def run_all(runs: Sequence[Run], store: Store, jobs: int | None, board: Board) -> list[str]:
+    """Run these cells, so many at a time, else one; the names of those that failed.
 
     Raises:
         InputError: the store takes no more; what runs by then is waited for.
@@ -34,7 +34,7 @@ def run_all(runs: Sequence[Run], store: Store, jobs: int, board: Board) -> list[
     full: InputError | None = None
     try:
         while working or (agenda and not full):
-            while not full and len(working) < jobs and (run := agenda.take()):
+            while not full and len(working) < (jobs or 1) and (run := agenda.take()):
                 try:
                     store.probe()
                     working.append(Worker.start(context, run, store, agenda.before[run.cell]))
