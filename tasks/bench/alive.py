@@ -35,6 +35,17 @@ class Watch:
             raise CellError(f"no gradient reached {', '.join(sorted(self.silent))} in {STEPS} steps: it cannot learn")
 
 
+def exactly(model: torch.nn.Module, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    """Before training.
+
+    Raises:
+        CellError: if something would train that is not among these.
+    """
+    meant = {id(parameter) for parameter in parameters.values()}
+    if more := [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in meant]:
+        raise CellError(f"{len(more)} parameters would train that were not planted, first {more[0]}")
+
+
 def finite(parameters: Mapping[str, torch.nn.Parameter]) -> None:
     """After training.
 

@@ -117,7 +117,7 @@ def describe(
     return Cell(
         config.cell,
         config.identity,
-        {"facts": facts, "splits": splits, "notes": [*data.notes, *notes]},
+        {"facts": facts, "splits": splits, "notes": [*data.notes, *notes, *([chosen.note] if chosen.note else [])]},
         {split: part.records for split, part in parts.items()},
         {
             "loss": [round(loss, 6) for loss in history.losses],

@@ -1,5 +1,6 @@
 """What may be chosen, and on which split: the learning rate on tune; never a model on report, but for comparison."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import torch
 
 from tasks.bench.config import Run
 from tasks.bench.errors import CellError, InputError
+from tasks.bench.train import History
 
 
 @dataclass(frozen=True)
@@ -18,37 +20,54 @@ class Trial:
     value: float | None
 
 
+class Learned(NamedTuple):
+    """What a training left behind, for the model to be put together again without it."""
+
+    history: History
+    tensors: Mapping[str, torch.Tensor]
+
+
 class Chosen(NamedTuple):
-    """The run as it is to be trained, and the trials that led to it."""
+    """The run as it is to be trained, the trials that led to it, and what the best of them learned."""
 
     run: Run
     trials: Sequence[Trial] = ()
+    learned: Learned | None = None
+
+    @property
+    def note(self) -> str | None:
+        """A warning, where the best of a grid is at its end: a wider one could have held a better one."""
+        rates = sorted(self.run.training.rates) if self.trials else []
+        if len(rates) < 2 or self.run.training.learning_rate not in (rates[0], rates[-1]):
+            return None
+        return f"the best learning rate, {self.run.training.learning_rate:g}, is at the end of its grid"
 
 
-def learning_rate(config: Run, attempt: Callable[[Run], float]) -> Chosen:
+def learning_rate(config: Run, attempt: Callable[[Run], tuple[float, Learned | None]]) -> Chosen:
     """The run with the best learning rate of its grid, the smaller one of equals; without a grid, the run as it is.
 
     Raises:
         CellError: training failed with each of them.
     """
-    if not config.training.grid or not config.trains:
+    if not config.training.rates or not config.trains:
         return Chosen(config)
     runs = {
-        rate: replace(config, training=replace(config.training, learning_rate=rate)) for rate in config.training.grid
+        rate: replace(config, training=replace(config.training, learning_rate=rate)) for rate in config.training.rates
     }
-    trials = [Trial(rate, _attempted(attempt, runs[rate])) for rate in sorted(runs)]
-    finished = [trial for trial in trials if trial.value is not None]
-    if not finished:
+    trials: list[Trial] = []
+    best, chosen = -math.inf, None
+    for rate in sorted(runs):
+        try:
+            value, learned = attempt(runs[rate])
+        except CellError:
+            trials.append(Trial(rate, None))
+            continue
+        trials.append(Trial(rate, value))
+        if chosen is None or value > best:  # what the others learned need not be kept
+            best, chosen = value, Chosen(runs[rate], trials, learned)
+    if chosen is None:
         raise CellError(f"training fails with each learning rate of {sorted(runs)}: give a grid of lower ones")
-    best = max(finished, key=lambda trial: trial.value or 0.0)
-    return Chosen(runs[best.learning_rate], trials)
-
-
-def _attempted(attempt: Callable[[Run], float], run: Run) -> float | None:
-    try:
-        return attempt(run)
-    except CellError:
-        return None
+    return chosen
 
 
 @dataclass

@@ -12,7 +12,7 @@ import json
 import math
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +35,8 @@ class Training:
     epochs: int | None = None  # instead of steps: so often over all rows, the last batch of each pass may be smaller
     batch_size: int = 16
     learning_rate: float = 1e-3
-    grid: tuple[float, ...] = ()  # learning rates to choose from on the tune split, instead of the one above
+    # Learning rates to choose from on the tune split, instead of the one above; "declared": the method's own three.
+    grid: tuple[float, ...] | Literal["declared"] = ()
     warmup: float = 0.1  # share of the steps; then a decay to zero
     schedule: Literal["linear", "cosine"] = "linear"
     weight_decay: float = 0.01
@@ -45,24 +46,27 @@ class Training:
     threads: int = 1
     eval_batch_size: int = 32
     fit_limit: int | None = None  # learn from so many examples at most; the other splits stay whole
+    tune_limit: int | None = None  # choose by so many examples of the tune split at most
     fit_sample: int = 200  # examples of the fit split that are scored too, to show the gap
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "eval_batch_size", "threads", "learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}: give a number above 0")
-        if self.fit_limit is not None and self.fit_limit < 1:
-            raise InputError(f"fit_limit is {self.fit_limit}: give 1 or more")
-        for name in ("steps", "weight_decay", "fit_sample", "dropout", "warmup"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} is {getattr(self, name)}: give 0 or more")
-        for name in ("dropout", "warmup"):
-            if not getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give a share from 0 to 1")
-        if self.epochs is not None and self.epochs < 0:
-            raise InputError(f"epochs is {self.epochs}: give 0 or more")
-        if not all(isinstance(rate, int | float) and rate > 0 for rate in self.grid):
-            raise InputError(f"grid is {self.grid}: give learning rates above 0")
+        self._need("a number above 0", lambda value: value > 0, *("batch_size", "eval_batch_size", "threads"))
+        self._need("a number above 0", lambda value: value > 0, *("learning_rate", "clip"))
+        self._need("1 or more", lambda value: value is None or value >= 1, *("fit_limit", "tune_limit"))
+        self._need("0 or more", lambda value: value is None or value >= 0, *("epochs", "steps", "fit_sample"))
+        self._need("0 or more", lambda value: value >= 0, "weight_decay")
+        self._need("a share from 0 to 1", lambda value: 0 <= value <= 1, *("dropout", "warmup"))
+        self._need("learning rates above 0", _are_rates, "grid")
+
+    def _need(self, wanted: str, fine: Callable[[Any], bool], *names: str) -> None:
+        for name in names:
+            if not fine(value := getattr(self, name)):
+                raise InputError(f"{name} is {value}: give {wanted}")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The grid, once it is known whose."""
+        return () if isinstance(self.grid, str) else self.grid
 
     def over(self, rows: int) -> "Training":
         """The same with its steps counted, for so many rows to learn from."""
@@ -73,6 +77,10 @@ class Training:
     def epoch(self, rows: int) -> int:
         """Steps of one pass over so many rows."""
         return math.ceil(rows / self.batch_size)
+
+
+def _are_rates(grid: Any) -> bool:
+    return grid == "declared" or all(isinstance(rate, int | float) and rate > 0 for rate in grid)
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,8 @@ def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:
     values = _assign(kinds, _merged(settings))
     if choice.adapter:
         values["method"] = _saved(choice.adapter)[1]
+    if values["training"].get("grid") == "declared":
+        values["training"]["grid"] = method.rates if method else ()
     try:
         groups = {name: kind(**values[name]) for name, kind in kinds.items()}
     except InputError:

@@ -19,7 +19,7 @@ from tasks.bench import choose, discover, provenance, splits
 from tasks.bench import task as tasks
 from tasks.bench.cell import Cell, Part, Taught, describe
 from tasks.bench.config import Run
-from tasks.bench.errors import InputError
+from tasks.bench.errors import CellError, InputError
 from tasks.bench.evaluate import distance, evaluate, probe
 from tasks.bench.host import Host
 from tasks.bench.pictures import takes_pictures
@@ -38,33 +38,52 @@ def run(config: Run, store: Store) -> Cell:
     chosen = choose.learning_rate(config, lambda trial: tuned(trial, task, data))
     if rules.retrain:
         data = replace(data, fit=[*data.fit, *data.tune], tune=[])
-    taught = teach(chosen.run, task, data, rules)
+    again = rules.retrain or rules.peek_epochs
+    taught = teach(chosen.run, task, data, rules, learned=None if again else chosen.learned)
     parts = {split: judge(taught, task, shown, config) for split, shown in views(data, config).items()}
     cell = describe(config, chosen, task, data, taught, parts)
     store.write(cell, taught.host.model if config.trains else None)
     return cell
 
 
-def teach(config: Run, task: Task, data: Data, rules: Rules | None = None) -> Taught:
-    """A host with the method in it, trained on the fit split; a final run may look at the report split by its rules."""
+def teach(
+    config: Run, task: Task, data: Data, rules: Rules | None = None, learned: choose.Learned | None = None
+) -> Taught:
+    """A host with the method in it, trained on the fit split; a final run may look at the report split by its rules.
+
+    What was `learned` from the same data in a trial is put in, instead of being trained again.
+    """
     set_seed(config.choice.seed)
     host = build(config, task.output)
     reader = task.reader(host.tokenizer, config)
     shows, own = reader.pictures is not None, frozenset(name for name, _ in host.model.named_parameters())
     parameters, step0 = plant(host, config, reader, data)
     taught = Taught(host, reader, parameters, step0, own, blind=shows and reader.pictures is None)
-    return replace(taught, history=learn(taught, task, data, config, rules))
+    history = put(parameters, learned) if learned else learn(taught, task, data, config, rules)
+    return replace(taught, history=history)
 
 
-def tuned(config: Run, task: Task, data: Data) -> float:
-    """What a run comes to on the tune split, by the first headline metric.
+def put(parameters: Mapping[str, torch.nn.Parameter], learned: choose.Learned) -> History:
+    """What a trial learned, in place of what was drawn."""
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(learned.tensors[name])
+    return learned.history
+
+
+def tuned(config: Run, task: Task, data: Data) -> tuple[float, choose.Learned]:
+    """What a run comes to on the tune split, by the first headline metric; and what it learned.
 
     Raises:
         InputError: there is no such split.
     """
     if not data.tune:
         raise InputError("a grid of learning rates is chosen from on the tune split, which is empty: give more data")
-    return score(teach(config, task, data), task, data.tune, config)
+    taught = teach(config, task, data)
+    shown = splits.sample(data.tune, config.training.tune_limit, lambda example: example.id)
+    value = score(taught, task, shown, config)
+    tensors = {name: parameter.detach().to("cpu", copy=True) for name, parameter in taught.parameters.items()}
+    return value, choose.Learned(taught.history, tensors)
 
 
 def score(taught: Taught, task: Task, examples: Sequence[Any], config: Run, metric: str | None = None) -> float:
@@ -108,7 +127,12 @@ def plant(host: Host, config: Run, reader: Reader, data: Data) -> tuple[Mapping[
     except ValueError as error:
         raise InputError(f"--method {config.choice.method} does not fit: {error}") from error
     parameters = zeroinit.trainable(host.model) if config.method is not None else {}
-    return parameters, distance(before, probe(host.model, reader, data.report[:4]))
+    step0 = distance(before, probe(host.model, reader, data.report[:4]))
+    if config.choice.adapter is None and method is not None and method.starts_closed() and step0:
+        raise CellError(
+            f"attaching {config.choice.method} moved the outputs by {step0:g}, where it must change nothing"
+        )
+    return parameters, step0
 
 
 def learn(taught: Taught, task: Task, data: Data, config: Run, rules: Rules | None) -> History:

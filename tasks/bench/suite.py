@@ -21,7 +21,7 @@ The file named after a tier also holds what a single cell of that tier gets, so 
 
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,24 @@ def plan(suite: Suite, given: Mapping[str, Any], settings: Mapping[str, Any]) ->
         own = _for_method(settings, choice.method)
         run = resolve(choice, of_tier(choice), suite.settings(choice), varied, own)
         runs.setdefault(run.cell, run)
+    _check_budgets(suite, runs.values())
     return list(runs.values())
+
+
+def _check_budgets(suite: Suite, runs: Iterable[Run]) -> None:
+    """Refuse a comparison in which one method tries more learning rates than another."""
+    tried: dict[tuple[str, ...], dict[int, str]] = {}
+    for run in runs:
+        if run.trains:
+            what = tried.setdefault((run.choice.task, run.dataset, run.choice.backbone), {})
+            what.setdefault(max(1, len(run.training.rates)), run.choice.method)
+    for (task, dataset, _), counts in tried.items():
+        if len(counts) > 1:
+            (few, one), *_, (many, other) = sorted(counts.items())
+            raise InputError(
+                f"{suite.name}: on {task} {dataset}, {other} chooses from {many} learning rates and {one} from {few}: "
+                "give each method the same number"
+            )
 
 
 def _for_method(settings: Mapping[str, Any], method: str) -> dict[str, Any]:

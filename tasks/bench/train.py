@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from tqdm import tqdm
 
-from tasks.bench.alive import Watch, finite
+from tasks.bench.alive import Watch, exactly, finite
 from tasks.bench.config import Training
 from tasks.bench.errors import CellError
 from tasks.bench.task import Reader
@@ -63,6 +63,7 @@ def train(
     rows = reader.fit(examples)
     if not rows:
         raise CellError("there is nothing to train on: the fit split is empty")
+    exactly(model, parameters)
     training, epoch = training.over(len(rows)), training.epoch(len(rows))
     began = time.perf_counter()
     cpu = next(model.parameters()).device.type == "cpu"

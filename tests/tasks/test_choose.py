@@ -7,11 +7,14 @@ import torch
 
 from tasks import squad
 from tasks.bench import choose
+from tasks.bench import run as bench
 from tasks.bench.config import Training, parse_settings, resolve
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.run import run
 from tasks.bench.store import Store
-from tasks.bench.train import share_of_rate
+from tasks.bench.suite import plan, read
+from tasks.bench.train import share_of_rate, train
+from zeroinit import methods
 
 
 @pytest.fixture
@@ -21,13 +24,13 @@ def gridded(small_run):
 
 def test_the_best_rate_is_chosen_and_the_smaller_of_equals(gridded):
     values = {1e-4: 1.0, 1e-3: 5.0, 1e-2: 5.0}
-    found = choose.learning_rate(gridded, lambda trial: values[trial.training.learning_rate])
+    found = choose.learning_rate(gridded, lambda trial: (values[trial.training.learning_rate], None))
     assert found.run.training.learning_rate == 1e-3
     assert [trial.learning_rate for trial in found.trials] == [1e-4, 1e-3, 1e-2]
 
 
 def test_a_score_below_zero_can_be_the_best(gridded):
-    found = choose.learning_rate(gridded, lambda trial: -1 / trial.training.learning_rate)
+    found = choose.learning_rate(gridded, lambda trial: (-1 / trial.training.learning_rate, None))
     assert found.run.training.learning_rate == 1e-2
 
 
@@ -35,7 +38,7 @@ def test_a_rate_that_diverges_is_a_trial_without_a_value(gridded):
     def attempt(trial):
         if trial.training.learning_rate > 1e-4:
             raise CellError("the loss is nan")
-        return 1.0
+        return 1.0, None
 
     found = choose.learning_rate(gridded, attempt)
     assert found.run.training.learning_rate == 1e-4
@@ -47,7 +50,7 @@ def test_a_rate_that_diverges_is_a_trial_without_a_value(gridded):
 @pytest.mark.parametrize("method", ["lora", "frozen"])
 def test_without_a_grid_or_training_nothing_is_tried(method, small_run):
     config = small_run(method, settings={"grid": [1.0]} if method == "frozen" else {})
-    assert choose.learning_rate(config, lambda _: 0.0) == (config, ())
+    assert choose.learning_rate(config, lambda _: (0.0, None)) == (config, (), None)
 
 
 def test_the_row_says_what_was_chosen_from(small_run, training_file, tmp_path):
@@ -61,6 +64,43 @@ def test_the_row_says_what_was_chosen_from(small_run, training_file, tmp_path):
     assert cell.config == config.identity
     plain = small_run("head", train=training_file, settings={"learning_rate": best["learning_rate"], "steps": 12})
     assert run(plain, store).records == cell.records
+
+
+def test_the_best_trial_is_kept_and_not_trained_again(small_run, training_file, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(bench, "train", lambda *given, **more: trained.append(given[4]) or train(*given, **more))
+    config = small_run("lora", train=training_file, settings={"grid": [1e-4, 1e-2], "tune_limit": 3, "steps": 8})
+    cell = run(config, Store(tmp_path))
+    assert [training.learning_rate for training in trained] == [1e-4, 1e-2]
+    assert len(cell.log["loss"]) == 8
+
+
+def test_a_rate_at_the_end_of_its_grid_is_told(gridded):
+    def best(wanted):
+        found = choose.learning_rate(gridded, lambda trial: (-abs(trial.training.learning_rate - wanted), None))
+        return found.note
+
+    assert best(1e-3) is None
+    assert best(1e-2) == "the best learning rate, 0.01, is at the end of its grid"
+    assert "0.0001" in best(1e-4)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_every_method_declares_as_many_rates_as_any_other(method, small_run):
+    config = small_run(method, settings={"grid": "declared"})
+    assert len(set(config.training.rates)) == 3
+    assert config.identity["settings"]["training"]["grid"] == methods.get(method).rates
+
+
+def test_a_suite_that_tunes_one_method_more_than_another_is_refused(tmp_path, small_run):
+    path = tmp_path / "unfair.toml"
+    path.write_text(
+        '[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\nmethods = ["lora", "full", "frozen"]\n'
+        '[[set]]\nwhen = { method = "lora" }\ngrid = "declared"\n'
+    )
+    with pytest.raises(InputError, match="lora chooses from 3 learning rates and full from 1: give each method the"):
+        plan(read(str(path)), {}, {})
+    assert len(plan(read(str(path)), {}, {"grid": "declared"})) == 3
 
 
 def test_a_grid_without_a_tune_split_is_refused(small_run, tmp_path):

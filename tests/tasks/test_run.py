@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+import zeroinit
 from tasks.bench import evaluate
 from tasks.bench import task as tasks
 from tasks.bench.errors import CellError, InputError
@@ -27,7 +28,8 @@ def test_every_method_runs_from_the_frozen_host(method, small_run, store):
     config = small_run(method)
     cell = run(config, store)
     facts = cell.result["facts"]
-    assert (facts["step0_distance"] == 0.0) == (method not in ("prefix", "prompt", "rand_init"))
+    assert (facts["step0_distance"] == 0.0) == config.method.starts_closed()
+    assert config.method.starts_closed() == (method not in ("prefix", "prompt", "rand_init"))
     assert facts["trainable_params"] >= facts["head_params"] > 0
     assert facts["total_params"] >= facts["trainable_params"]
     assert len(cell.log["loss"]) == 2
@@ -99,6 +101,20 @@ def test_a_model_that_diverges_leaves_no_cell(small_run, store, monkeypatch):
     with pytest.raises(CellError, match="lower learning_rate"):
         run(config, store)
     assert store.state(config.cell) == "missing"
+
+
+def test_a_method_that_should_start_closed_and_does_not_is_found_out(small_run, store, monkeypatch):
+    monkeypatch.setattr(methods.get("rand_init"), "starts_closed", lambda self: True)
+    with pytest.raises(CellError, match=r"attaching rand_init moved the outputs by .*, where it must change nothing"):
+        run(small_run("rand_init"), store)
+    assert not store.names()
+
+
+def test_what_was_not_planted_must_not_train(small_run, store, monkeypatch):
+    planted = zeroinit.trainable
+    monkeypatch.setattr(zeroinit, "trainable", lambda model: dict(list(planted(model).items())[1:]))
+    with pytest.raises(CellError, match="1 parameters would train that were not planted, first "):
+        run(small_run("lora"), store)
 
 
 def test_a_method_that_does_not_fit_is_refused(small_run, store):

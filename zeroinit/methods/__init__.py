@@ -39,10 +39,12 @@ class Method(ABC):
 
     Attributes:
         per_sample: whether several adapters of this method can serve one batch, a row each.
+        rates: learning rates of AdamW worth trying, three for each method, so that none is tuned more than another.
         source: the user's own file that defines it; None for those of packages.
     """
 
     per_sample: ClassVar[bool] = False
+    rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-3, 1e-2)
     source: ClassVar[Path | None] = None
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
@@ -67,6 +69,10 @@ class Method(ABC):
     def values(self, host: "Host", name: str) -> Mapping[str, Tensor]:
         """The adapter's tensors, its head's included, as they are saved and loaded; writing to them is loading."""
         return host.planted(name)
+
+    def starts_closed(self) -> bool:
+        """Whether a host with these parameters new in it still computes what it did, to the bit."""
+        return False
 
     def trains_head(self) -> bool:
         """Whether the host's task head belongs to the adapter."""

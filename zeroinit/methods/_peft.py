@@ -23,6 +23,10 @@ class PeftMethod(Method):
 
     mark: ClassVar[str]
 
+    def starts_closed(self) -> bool:
+        """See ``Method.starts_closed``: B is zero, and factors are one."""
+        return True
+
     @abstractmethod
     def config(self, host: "Host") -> Any:
         """PEFT's configuration for this host."""

@@ -1,7 +1,7 @@
 """Bottleneck adapters: a small network behind each sublayer."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class BottleneckAdapter(Method):
         ValueError: if a field is out of its range.
     """
 
+    rates: ClassVar[tuple[float, ...]] = (3e-4, 1e-3, 3e-3)
+
     bottleneck: int = 64
     layers: int | None = None
     places: tuple[Literal["attention", "feed_forward"], ...] = ("attention", "feed_forward")
@@ -49,6 +51,10 @@ class BottleneckAdapter(Method):
             raise ValueError(f"bottleneck is a hidden size, at least 1, not {self.bottleneck}")
         if not self.places or set(self.places) - {"attention", "feed_forward"}:
             raise ValueError(f'places are "attention", "feed_forward" or both, not {self.places!r}')
+
+    def starts_closed(self) -> bool:
+        """See ``Method.starts_closed``: W_up is zero."""
+        return True
 
     def plant(self, host: "Host", name: str) -> None:
         """See ``Method.plant``.

@@ -1,7 +1,7 @@
 """BitFit: the host's biases alone train."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
@@ -17,6 +17,8 @@ class Bitfit(Full):
 
     Ben Zaken et al., BitFit (https://arxiv.org/abs/2106.10199). 102,912 parameters in a ViT-B/16.
     """
+
+    rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-3, 1e-2)
 
     def plant(self, host: "Host", name: str) -> None:
         """See ``Full.plant``.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Full(Method):
     """Train the host's own parameters in place; the originals are kept aside and come back on ``detach``."""
+
+    rates: ClassVar[tuple[float, ...]] = (3e-5, 1e-4, 3e-4)
+
+    def starts_closed(self) -> bool:
+        """See ``Method.starts_closed``: the values are the host's."""
+        return True
 
     def plant(self, host: "Host", name: str) -> None:
         """Keep a copy of every parameter below the head: this adapter's values while it is inactive."""

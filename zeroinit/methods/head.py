@@ -1,7 +1,7 @@
 """The task head alone: a linear probe of the frozen host."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
@@ -18,6 +18,12 @@ class Head(Method):
     Alain & Bengio, Understanding intermediate layers using linear classifier probes
     (https://arxiv.org/abs/1610.01644). Trains as many parameters as the head has.
     """
+
+    rates: ClassVar[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)
+
+    def starts_closed(self) -> bool:
+        """See ``Method.starts_closed``: nothing is planted."""
+        return True
 
     def plant(self, host: "Host", name: str) -> None:
         """Nothing to plant: the head is the adapter's.

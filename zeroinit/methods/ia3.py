@@ -23,6 +23,7 @@ class Ia3(PeftMethod):
     """
 
     mark: ClassVar[str] = "ia3_"
+    rates: ClassVar[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)
 
     layers: int | None = None
 

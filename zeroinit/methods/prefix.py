@@ -1,7 +1,7 @@
 """Prefix tuning: prompts in the tokens' own softmax, in every layer."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -34,6 +34,8 @@ class PrefixTuning(InAttention):
     Raises:
         ValueError: if a field is out of its range.
     """
+
+    rates: ClassVar[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)
 
     length: int = 16
     layers: int | None = None

@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class PromptTuning(Method):
     Raises:
         ValueError: if a field is out of its range.
     """
+
+    rates: ClassVar[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)
 
     length: int = 20
     dtype: str = "float32"

@@ -1,7 +1,7 @@
 """Visual prompt tuning: learned tokens among the patches, anew in every block (deep) or once (shallow)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ class Vpt(Method):
     Raises:
         ValueError: if a field is out of its range.
     """
+
+    rates: ClassVar[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)
 
     length: int = 50
     layers: int | None = None

@@ -41,6 +41,7 @@ class ZeroInit(InAttention):
     """
 
     per_sample: ClassVar[bool] = True
+    rates: ClassVar[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)
 
     length: int = 10
     layers: int | None = None
@@ -64,6 +65,10 @@ class ZeroInit(InAttention):
         dtype = getattr(torch, self.dtype, None)
         if dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f'dtype is a floating type of torch, as "float32", not {self.dtype!r}')
+
+    def starts_closed(self) -> bool:
+        """See ``Method.starts_closed``: if there are gates, and they start at zero."""
+        return self.gate != "none" and self.gate_init == 0
 
     def module(self, site: Site, device: torch.device) -> GatedPrompt:
         """A prompt and its gate."""
