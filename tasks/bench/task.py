@@ -137,6 +137,10 @@ class Task(abc.ABC):
         """
         return {}
 
+    def pictures(self, config: Mapping[str, Any], folder: Path | None) -> Mapping[str, Path]:
+        """Pictures by example, for a report to show: of the generated world, or those in what was given as `--data`."""
+        return {}
+
     @abc.abstractmethod
     def sources(self, run: Any) -> Mapping[str, Path]:
         """The files the numbers come from, by role; none where they are generated or from the hub."""
