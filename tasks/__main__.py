@@ -18,7 +18,6 @@ from tasks.bench.errors import InputError
 from tasks.bench.store import Store
 from tasks.bench.suite import plan as plan_of
 from tasks.bench.suite import read
-from tasks.bench.tables import tables
 
 app = flags.new_app("The zeroinit benchmark suite.")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -90,6 +89,7 @@ def run(
 ) -> int:
     """Run the cells of a suite that are missing, then print its tables; exit code 1 if a cell failed."""
     from tasks.bench.executors.local import run_all
+    from tasks.bench.report import tables
 
     given = {
         "train": train,
@@ -104,7 +104,7 @@ def run(
     print(f"{suite}: {len(planned.runs)} cells, {len(missing)} to run, {jobs} at a time", file=sys.stderr)
     failures = run_all(missing, planned.store, jobs)
     planned.store.export()
-    print(tables([row for run in planned.runs for row in planned.store.rows_of(run.cell)]), end="")
+    print(tables(planned.store, [run.cell for run in planned.runs]), end="")
     if failures:
         print(f"{len(failures)} of {len(missing)} cells failed: {', '.join(failures)}", file=sys.stderr)
     return int(bool(failures))

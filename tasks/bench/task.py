@@ -113,6 +113,8 @@ class Task(abc.ABC):
     """The metrics a comparison table shows, by dataset."""
     lower: ClassVar[frozenset[str]] = frozenset()
     """The metrics of which less is better."""
+    neutral: ClassVar[frozenset[str]] = frozenset()
+    """The metrics of which neither more nor less is better."""
     digits: ClassVar[Mapping[str, int]] = {}
     """Decimals that a table shows of a metric; 1 where nothing is said."""
     fields: ClassVar[type]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.bench.report import belonging, latex, markdown, page, published, wide
 from tasks.bench.report.assembled import page as assembled
-from tasks.bench.report.found import Found, read
+from tasks.bench.report.found import read
 from tasks.bench.report.gathered import Gathered, gather
 from tasks.bench.store import Store, _write
 from tasks.bench.suite import Suite
@@ -35,19 +35,15 @@ def report(
     """
     own = belonging.of(suite, read(store))
     found = gather(own.cells, store, allow_mixed=allow_mixed)
-    counts = _counts(suite, own)
+    counts = _counts(own)
     numbers = published.read()
-    others = [
-        sheet
-        for table in found.tables
-        if (sheet := published.sheet(table, numbers.get((table.shared["task"], table.shared["dataset"]), ())))
-    ]
-    others += [sheet for each in found.summaries if (sheet := published.over(each.tables, numbers))]
+    beside = [numbers.beside(table) for table in found.tables] + [numbers.over(each.tables) for each in found.summaries]
+    others = [sheet for sheet in beside if sheet is not None]
     told = page.html(assembled(suite.name, found, counts, numbers, pictures=pictures, folder=folder))
-    text = markdown.document(found.sheets)
+    text = terminal(found, counts)
     files = {
         f"{suite.name}_wide.csv": wide.text(found.tables),
-        f"{suite.name}.md": f"{text}\n\n{markdown.document(others, width=None)}\n",
+        f"{suite.name}.md": f"{text}\n{markdown.document(others, width=None)}\n" if others else text,
         f"{suite.name}.tex": latex.document([*found.sheets, *others]),
         f"{suite.name}.html": told,
         "report.html": told,
@@ -55,7 +51,7 @@ def report(
     store.export()
     for name, content in files.items():
         _write(store.root / name, content.encode())
-    return terminal(found, counts)
+    return text
 
 
 def terminal(found: Gathered, counts: Sequence[str] = ()) -> str:
@@ -73,11 +69,10 @@ def tables(store: Store, names: Iterable[str]) -> str:
     Raises:
         InputError: a table would mix protocols.
     """
-    wanted = set(names)
-    return terminal(gather([cell for cell in read(store) if cell.name in wanted], store))
+    return terminal(gather(read(store, names), store))
 
 
-def _counts(suite: Suite, own: belonging.Belonging) -> list[str]:
+def _counts(own: belonging.Belonging) -> list[str]:
     """How much of the suite is there."""
     states = [cell.state for cell in own.cells]
     told = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))) or "none"

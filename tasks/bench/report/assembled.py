@@ -3,18 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.bench.report import details, drawings, plots, published
+from tasks.bench.report import details, drawings, plots
 from tasks.bench.report.captions import captions
 from tasks.bench.report.gathered import Gathered
 from tasks.bench.report.page import Overview, Page, Section
-from tasks.bench.report.published import Published
-from tasks.bench.report.tables import Table
+from tasks.bench.report.published import Numbers
 
 DRAWN = 10
 """Tables that have drawings; each takes about half a second."""
 
-Numbers = Mapping[tuple[str, str], Sequence[Published]]
-"""Of others, by task and data set."""
 Looks = Mapping[str, plots.Look]
 """How each method is drawn."""
 
@@ -24,7 +21,7 @@ def page(
 ) -> Page:
     """Everything that the page shows; `pictures` lets those of the generated world in, a `folder` those in it."""
     looks = plots.looks(sorted({line.label for table in found.tables for line in table.lines}))
-    sections = [_section(table, found, numbers) for table in found.tables]
+    sections = [Section(found.compared[table], numbers.beside(table)) for table in found.tables]
     for place, table in enumerate(found.tables[:DRAWN]):
         sections[place] = sections[place]._replace(
             pareto=drawings.pareto(table, looks, found.links),
@@ -37,13 +34,8 @@ def page(
     return Page(suite, counts, _overviews(found, numbers, looks), sections, undrawn, behind, found.failed)
 
 
-def _section(table: Table, found: Gathered, numbers: Numbers) -> Section:
-    others = published.sheet(table, numbers.get((table.shared["task"], table.shared["dataset"]), ()))
-    return Section(found.compared[table], published=others)
-
-
 def _overviews(found: Gathered, numbers: Numbers, looks: Looks) -> list[Overview]:
-    overviews = [Overview(each.sheet, "", published.over(each.tables, numbers)) for each in found.summaries]
+    overviews = [Overview(each.sheet, "", numbers.over(each.tables)) for each in found.summaries]
     if found.ranking is None or found.ranked is None:
         return overviews
     drawn = plots.critical(found.ranking, looks, "Mean ranks of methods over all tables, with the critical difference")

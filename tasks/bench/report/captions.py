@@ -35,7 +35,9 @@ def captions(table: Table, store: Store, folder: Path | None) -> list[Captioned]
         line.label: {str(r["id"]): str(r.get("prediction", "")) for r in some_records(store, line.cells[0], LOOKED_AT)}
         for line in table.lines
     }
-    names = [name for name in next(iter(said.values())) if name in paths and all(name in each for each in said.values())]
+    names = [
+        name for name in next(iter(said.values())) if name in paths and all(name in each for each in said.values())
+    ]
     return [
         Captioned(name, _embedded(paths[name]), [(label, each[name]) for label, each in said.items()])
         for name in names[:SHOWN]

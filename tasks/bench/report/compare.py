@@ -62,13 +62,14 @@ def judge(table: Table, known: Mapping[str, Examples]) -> dict[str, Verdict]:
     """A verdict for each headline metric from what is known example by example; two protocols are not judged."""
     if len(table.fingerprints) > 1:
         return {metric: Verdict(frozenset()) for metric in table.metrics}
-    best = {metric: _best(table, metric) for metric in table.metrics}
+    best = {metric: _best(table, metric) for metric in table.metrics if metric not in table.task.neutral}
+    known = {metric: one for metric, one in known.items() if metric in best}
     trials = [trial for metric, one in known.items() for trial in _trials(metric, one, best[metric])]
     adjusted = holm([trial.p for trial in trials]) if trials else []
     held = {(trial.metric, trial.line) for trial, p in zip(trials, adjusted, strict=True) if p > ALPHA}
     return {
         metric: Verdict(
-            frozenset(best[metric]) | {line for line in table.lines if (metric, line) in held},
+            frozenset(best.get(metric, ())) | {line for line in table.lines if (metric, line) in held},
             " and ".join(sorted({trial.test for trial in trials if trial.metric == metric})),
             known[metric].weights.size if metric in known else 0,
             _detectable(known[metric], best[metric]) if metric in known else None,
@@ -137,12 +138,14 @@ def _terms(table: Table, records: Sequence[Mapping[str, Any]]) -> dict[str, Term
 
 
 def _aligned(table: Table, metric: str, lines: Mapping[Line, Sequence[Any]]) -> Examples | None:
-    """Everything in one order of examples; None where these weigh differently, as with two tokenizers, or none is left."""
+    """Everything in one order of examples; None where they weigh differently, as by two tokenizers, or none is left."""
     seeds = [terms for each in lines.values() for terms in each]
     shared = [key for key in seeds[0] if all(key in terms for terms in seeds)]
     weights = np.array([[terms[key][1] for key in shared] for terms in seeds])
     if not shared or (weights != weights[0]).any() or not weights[0].sum():
         return None
     turned = table.better(metric)
-    scores = {line: np.array([[turned(terms[key][0]) for key in shared] for terms in each]) for line, each in lines.items()}
+    scores = {
+        line: np.array([[turned(terms[key][0]) for key in shared] for terms in each]) for line, each in lines.items()
+    }
     return Examples(scores, weights[0])

@@ -1,5 +1,6 @@
 """What is drawn of a table: worth against cost, the loss of training, and how far gates stand open."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,10 +30,10 @@ class Gates(NamedTuple):
 
 
 def pareto(table: Table, looks: Mapping[str, plots.Look], links: Mapping[Line, str]) -> str:
-    """The first metric against parameters and seconds; empty where nothing was trained."""
-    if not table.metrics:
+    """The first metric against parameters and seconds; empty where fewer than two methods were trained."""
+    metric = table.first
+    if metric is None:
         return ""
-    metric = table.metrics[0]
     points: dict[str, list[plots.Point]] = {"trainable parameters": [], "seconds of training": []}
     for line in table.lines:
         found = line.spread(metric)
@@ -40,7 +41,7 @@ def pareto(table: Table, looks: Mapping[str, plots.Look], links: Mapping[Line, s
             for name, cost in zip(points, (line.fact("trainable_params"), seconds(line)), strict=True):
                 if cost:
                     points[name].append(plots.Point(line.label, cost, found.mean, found.sd or 0.0, links.get(line, "")))
-    points = {name: each for name, each in points.items() if each}
+    points = {name: each for name, each in points.items() if len(each) > 1}
     lower = metric in table.task.lower
     about = f"{table.name}, {table.where}: {metric} against {' and '.join(points)}"
     return plots.pareto(points, metric, lower, looks, about) if points else ""
@@ -59,11 +60,9 @@ def _curve(line: Line, store: Store) -> plots.Curve | None:
     if not length:
         return None
     edges = np.linspace(0, length, min(BINS, length) + 1).astype(int)
-    steps = [(low + high + 1) / 2 for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    steps = [(low + high + 1) / 2 for low, high in itertools.pairwise(edges)]
     binned = np.array([_means(loss[:length], edges) for loss in losses])
-    return plots.Curve(
-        line.label, steps, binned.mean(0).tolist(), binned.min(0).tolist(), binned.max(0).tolist()
-    )
+    return plots.Curve(line.label, steps, binned.mean(0).tolist(), binned.min(0).tolist(), binned.max(0).tolist())
 
 
 def _means(values: NDArray[np.float64], edges: NDArray[np.int_]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 import gzip
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,17 @@ class Found:
         return self.config["settings"][group].get(name)
 
 
-def read(store: Store) -> Iterator[Found]:
-    """Every cell of a store, in order of name.
+def read(store: Store, names: Iterable[str] | None = None) -> Iterator[Found]:
+    """Cells of a store by name, all of them unless said; what is missing is left out.
 
     Raises:
         InputError: a file of a cell cannot be read.
     """
-    for name in store.names():
-        folder = store.cells / name
+    there = (store.cells / name / "result.json" for name in (store.names() if names is None else names))
+    for folder in (path.parent for path in there if path.is_file()):
         config, result = _json(folder / "config.json"), _json(folder / "result.json")
         facts = result["facts"]
-        yield Found(name, store.state(name), config, facts, result["splits"], result["notes"])
+        yield Found(folder.name, store.state(folder.name), config, facts, result["splits"], result["notes"])
 
 
 def some_records(store: Store, cell: Found, count: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The tables in LaTeX, for `\\input`: booktabs, numbers to the right, every word escaped."""
+"""The tables in LaTeX, to be put into a paper: booktabs, numbers to the right, every word escaped."""
 
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ SPECIAL = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "·": r"\textperiodcentered{}",
-    "×": r"$\times$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
     "\N{REPLACEMENT CHARACTER}": "?",
 }
 

@@ -44,7 +44,7 @@ def _wrapped(note: str, width: int | None) -> str:
 def _parts(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
     """Tables of as many columns as fit, the first one repeated."""
     names = [escaped(column.name) for column in columns]
-    widths = [max(len(row[place]) for row in [names, *rows]) for place in range(len(columns))]
+    widths = [max(2, *(len(row[place]) for row in [names, *rows])) for place in range(len(columns))]  # the rule is `-:`
     found: list[list[int]] = [[0]]
     for place in range(1, len(columns)):
         taken = sum(widths[known] + 3 for known in [*found[-1], place]) + 1
@@ -68,5 +68,7 @@ def _table(
         ]
         return f"| {' | '.join(padded)} |"
 
-    rule = ["-" * size if column.words else "-" * (size - 1) + ":" for column, size in zip(columns, widths, strict=True)]
+    rule = [
+        "-" * size if column.words else "-" * (size - 1) + ":" for column, size in zip(columns, widths, strict=True)
+    ]
     return "\n".join([line(names), line(rule), *(line(row) for row in rows)])

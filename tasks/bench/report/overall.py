@@ -1,9 +1,8 @@
 """Methods over several tables: their mean ranks, their means with intervals, and how near they come to full tuning."""
 
 import json
-import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,7 +41,7 @@ class Ranking:
 
 def rank(tables: Sequence[Table]) -> Ranking | None:
     """The largest comparison that is complete; None where no two methods meet in two tables."""
-    labels, where = _complete([table for table in tables if len(table.fingerprints) == 1 and table.metrics])
+    labels, where = _complete([table for table in tables if len(table.fingerprints) == 1 and table.first])
     if len(labels) < 2 or len(where) < 2:
         return None
     scores = [[_turned(table, label) for label in labels] for table in where]
@@ -74,7 +73,7 @@ def _complete(tables: Sequence[Table]) -> tuple[list[str], list[Table]]:
 
 
 def _measured(table: Table) -> list[str]:
-    return [line.label for line in table.lines if line.mean(table.metrics[0]) is not None]
+    return [line.label for line in table.lines if _value(table, line.label) is not None]
 
 
 def _line(table: Table, label: str) -> Line | None:
@@ -83,57 +82,64 @@ def _line(table: Table, label: str) -> Line | None:
 
 def _value(table: Table, label: str) -> float | None:
     line = _line(table, label)
-    return line.mean(table.metrics[0]) if line and table.metrics else None
+    return line.mean(table.first) if line and table.first else None
 
 
 def _turned(table: Table, label: str) -> float:
-    return table.better(table.metrics[0])(_value(table, label) or 0.0)
+    """A value that is there, so that more is better."""
+    return table.better(table.first or "")(_value(table, label) or 0.0)
 
 
 def sheet(ranking: Ranking, known: Mapping[Table, Mapping[str, Examples]]) -> Sheet:
-    """Ranks, means and what they are worth beside the frozen and the fully tuned model."""
-    summed = [table for table in ranking.tables if table.metrics[0] not in table.task.lower]
+    """Ranks; and over the tables where more is better, means with intervals, beside the frozen and the full model."""
+    summed = [table for table in ranking.tables if table.first not in table.task.lower]
     means = {label: _mean(label, summed, known) for label in ranking.labels}
+    shown = any(means.values())
+    beside = [name for name in (FROZEN, FULL) if any(_beside(label, name, summed) for label in ranking.labels)]
     columns = [Column("method", words=True), Column("mean rank ↓", "1 is the best of every table")]
-    columns += [Column("mean", "of the tables' first metrics"), Column("95% interval")] if any(means.values()) else []
-    beside = {name: {label: _ratio(label, name, ranking.tables) for label in ranking.labels} for name in (FROZEN, FULL)}
-    beside = {name: ratios for name, ratios in beside.items() if any(value is not None for value in ratios.values())}
-    columns += [Column(f"of {name} %", f"geometric mean of the ratios to {name}") for name in beside]
-    lines: list[list[Figure]] = []
+    columns += [Column("mean ↑", "of the tables' first metrics"), Column("95% interval")] if shown else []
+    columns += [Column(f"above {name}", f"mean of the differences to {name}") for name in beside]
+    lines = []
     for label, rank in zip(ranking.labels, ranking.ranks, strict=True):
-        figures = [word(label), number(rank, f"{rank:.2f}")]
-        if mean := means[label]:
-            figures += [number(mean.mean, f"{mean.mean:.1f}"), number(mean.low, f"{mean.low:.1f} to {mean.high:.1f}")]
-        figures += [number(v[label], "" if v[label] is None else f"{100 * v[label]:.1f}") for v in beside.values()]
-        lines.append(figures)
-    return Sheet("overall", "Over all tables", "", columns, lines, [*_notes(ranking), *_means_note(summed, means)])
+        figures = [word(label), number(rank, f"{rank:.2f}"), *(_interval(means[label]) if shown else [])]
+        lines.append([*figures, *(_signed(_beside(label, name, summed)) for name in beside)])
+    return Sheet(
+        "overall", "Over all tables", "", columns, lines, [*_notes(ranking), *_summed_note(summed, beside, shown)]
+    )
+
+
+def _interval(mean: Interval | None) -> list[Figure]:
+    if mean is None:
+        return [Figure(), Figure()]
+    return [number(mean.mean, f"{mean.mean:.1f}"), number(mean.low, f"{mean.low:.1f} to {mean.high:.1f}")]
+
+
+def _signed(value: float | None) -> Figure:
+    return number(value, "" if value is None else f"{value:+.1f}")
 
 
 def _mean(label: str, tables: Sequence[Table], known: Mapping[Table, Mapping[str, Examples]]) -> Interval | None:
     """Over tables whose first metric is a mean over examples; None where one is not, or there is one table alone."""
     scores = []
     for table in tables:
-        found, line = known.get(table, {}).get(table.metrics[0]), _line(table, label)
-        if found is None or line not in found.scores or (found.weights != found.weights[0]).any():
+        found, line = known.get(table, {}).get(table.first or ""), _line(table, label)
+        if found is None or line is None or line not in found.scores or (found.weights != found.weights[0]).any():
             return None
         scores.append(found.scores[line])
     return suite_interval(scores) if len(scores) > 1 else None
 
 
-def _ratio(label: str, other: str, tables: Iterable[Table]) -> float | None:
-    """How much better than another method, as a ratio; where less is better, turned around."""
-    logs = []
-    for table in tables:
-        one, reference = _value(table, label), _value(table, other)
-        if not one or not reference or one < 0 or reference < 0:
-            continue
-        ratio = math.log(one / reference)
-        logs.append(-ratio if table.metrics[0] in table.task.lower else ratio)
-    return math.exp(statistics.fmean(logs)) if logs else None
+def _beside(label: str, other: str, tables: Sequence[Table]) -> float | None:
+    """How far above another method, in the mean over tables; None where one of them lacks it, or it is itself."""
+    values = [(_value(table, label), _value(table, other)) for table in tables]
+    pairs = [(one, reference) for one, reference in values if one is not None and reference is not None]
+    if label == other or not pairs or len(pairs) < len(values):
+        return None
+    return statistics.fmean(one - reference for one, reference in pairs)
 
 
 def _notes(ranking: Ranking) -> list[str]:
-    names = ", ".join(f"{table.name} ({table.metrics[0]})" for table in ranking.tables)
+    names = ", ".join(f"{table.name} ({table.first})" for table in ranking.tables)
     apart = f"{ranking.difference:.2f}"
     notes = [
         f"Ranks in {len(ranking.tables)} tables by the first metric: {names}.",
@@ -143,10 +149,11 @@ def _notes(ranking: Ranking) -> list[str]:
     return [*notes, f"Not in all of these tables: {', '.join(ranking.left_out)}."] if ranking.left_out else notes
 
 
-def _means_note(tables: Sequence[Table], means: Mapping[str, Interval | None]) -> list[str]:
-    if not any(means.values()):
+def _summed_note(tables: Sequence[Table], beside: Sequence[str], shown: bool) -> list[str]:
+    if not beside and not shown:
         return []
-    return [f"Means over {len(tables)} tables in which more is better; intervals over examples and seeds of each task."]
+    told = "; intervals over the examples and seeds of each" if shown else ""
+    return [f"Means and differences over the {len(tables)} tables in which more is better{told}."]
 
 
 class Summary(NamedTuple):
@@ -160,7 +167,7 @@ def summaries(tables: Sequence[Table]) -> list[Summary]:
     """For tasks of many data sets, each method's numbers over all of them; parts of a set never enter."""
     groups: dict[tuple[str, ...], list[Table]] = {}
     for table in tables:
-        if len(table.fingerprints) == 1 and table.metrics:
+        if len(table.fingerprints) == 1 and table.first:
             groups.setdefault(_rules(table), []).append(table)
     found = [_summary(group) for _, group in sorted(groups.items())]
     return [summary for summary in found if summary is not None]
@@ -181,7 +188,9 @@ def _summary(tables: Sequence[Table]) -> Summary | None:
     labels = sorted({line.label for table in tables for line in table.lines})
     rows = {label: _whole(label, tables) for label in labels}
     names = list(task.summary(next(iter(rows.values()), {})))
-    if len(tables) == 1 or not names:
+    if len(tables) == 1 or not any(
+        task.summary(values)[name] is not None for values in rows.values() for name in names
+    ):
         return None
     lines = []
     for label, values in rows.items():

@@ -1,4 +1,4 @@
-"""The report as one page: nothing is fetched, everything that came with data is escaped, and it reads without scripts."""
+"""The report as one page: nothing is fetched, what came with data is escaped, and it reads without scripts."""
 
 import base64
 import hashlib
@@ -70,6 +70,7 @@ def html(page: Page) -> str:
     )
     environment.filters |= {"drawn": Markup, "visible": visible}
     environment.globals |= {"style": Markup(style), "script": Markup(script), "digest": _digest(script)}
+    environment.globals["titles"] = [section.sheet.title for section in page.sections]
     environment.globals |= {"limits": _limits(page.behind)}
     return environment.get_template("page.html.j2").render(page=page)
 

@@ -1,4 +1,4 @@
-"""Drawings for the page, as SVG inside it: in the page's own ink, told apart by shape and stroke as well as by color."""
+"""Drawings for the page, as SVG inside it: in the page's own ink, told apart by shape and stroke, not color alone."""
 
 import io
 import math
@@ -23,13 +23,14 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
 """Okabe and Ito's, which people without color vision tell apart, less the yellow that a white page swallows."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 STROKES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-STYLE = {
+STYLE: dict[Any, Any] = {
     **{"svg.fonttype": "none", "text.parse_math": False, "font.family": "sans-serif", "font.size": 10},
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK),
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": RULE},
     **{"grid.linewidth": 0.6, "axes.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False},
     **{"axes.titlesize": 10, "lines.linewidth": 1.6, "axes.unicode_minus": False},
 }
+PLAIN = FuncFormatter(lambda value, _: f"{value:.6g}")
 
 
 class Look(NamedTuple):
@@ -63,12 +64,15 @@ class Curve(NamedTuple):
 def looks(labels: Iterable[str]) -> dict[str, Look]:
     """A look for each; color, marker and stroke repeat in periods of their own."""
     return {
-        label: Look(*look) for label, look in zip(labels, zip(cycle(COLORS), cycle(MARKERS), cycle(STROKES)), strict=False)
+        label: Look(*look)
+        for label, look in zip(labels, zip(cycle(COLORS), cycle(MARKERS), cycle(STROKES)), strict=False)
     }
 
 
 @matplotlib.rc_context(STYLE)
-def pareto(costs: Mapping[str, Sequence[Point]], metric: str, lower: bool, drawn: Mapping[str, Look], about: str) -> str:
+def pareto(
+    costs: Mapping[str, Sequence[Point]], metric: str, lower: bool, drawn: Mapping[str, Look], about: str
+) -> str:
     """Worth against each cost, with the front that no method is left and above of."""
     figure = _figure(8.6, 3.1)
     panels = figure.subplots(1, len(costs), squeeze=False)[0]
@@ -85,6 +89,7 @@ def pareto(costs: Mapping[str, Sequence[Point]], metric: str, lower: bool, drawn
         front = _front(points, lower)
         axes.plot([p.cost for p in front], [p.worth for p in front], color=INK, linewidth=0.8, linestyle=":")
         _scaled(axes, [point.cost for point in points])
+        axes.yaxis.set_major_formatter(PLAIN)
         axes.set_xlabel(cost)
     panels[0].set_ylabel(f"{metric} ({'less' if lower else 'more'} is better)")
     _legend(figure, names)
@@ -102,11 +107,14 @@ def _front(points: Sequence[Point], lower: bool) -> list[Point]:
 
 
 def _scaled(axes: Axes, costs: Sequence[float]) -> None:
-    """Logarithmic, with ticks that are read without powers; some air where all cost the same."""
+    """Logarithmic, with a few ticks that are read without powers; some air where all cost the same."""
     axes.set_xscale("log")
-    low, high = min(costs), max(costs)
-    axes.set_xlim(low / 1.6, high * 1.6)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 300 * low else (1.0, 3.0), numticks=12))
+    low, high = min(costs) / 1.6, max(costs) * 1.6
+    axes.set_xlim(low, high)
+    few = (
+        LogLocator(subs=(1.0,) if high > 999 * low else (1.0, 3.0), numticks=12) if high > 30 * low else MaxNLocator(4)
+    )
+    axes.xaxis.set_major_locator(few)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_locator(NullLocator())
 
@@ -129,7 +137,7 @@ def curves(drawn_curves: Sequence[Curve], drawn: Mapping[str, Look], about: str)
     means = [value for curve in drawn_curves for value in curve.mean if value > 0]
     if means and max(means) > 20 * min(means):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(PLAIN)
         axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("step")
@@ -182,7 +190,8 @@ def critical(ranking: Ranking, drawn: Mapping[str, Look], about: str) -> str:
         y = -depth - 0.42 * (place if here else count - 1 - place)
         edge = low - 0.06 * (high - low) if here else high + 0.06 * (high - low)
         axes.plot([rank, rank, edge], [0, y, y], color=RULE, linewidth=1, zorder=1)
-        axes.scatter([rank], [0], 40, drawn[label].color, drawn[label].marker, edgecolor=INK, linewidth=0.6, zorder=3)
+        look = {"color": drawn[label].color, "marker": drawn[label].marker, "edgecolor": INK, "linewidth": 0.6}
+        axes.scatter([rank], [0], 40, zorder=3, **look)
         words = f"{_short(label)}  {rank:.2f}"
         axes.text(edge, y, words, ha="right" if here else "left", va="center")
     for row, group in enumerate(ranking.groups):
@@ -218,10 +227,11 @@ def _svg(figure: Figure, about: str) -> str:
     drawn = target.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    drawn = drawn.replace("xlink:href", "href")
     used = set(re.findall(r"#([\w.-]+)", drawn))
     drawn = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", drawn)
     drawn = drawn.replace(INK, "currentColor").replace(RULE, "var(--rule)")
     size = re.search(r'viewBox="[^"]*"', drawn)
     name = escape(visible(about), quote=True)
-    head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size[0] if size else ""} role="img" aria-label="{name}">'
+    head = f'<svg {size[0] if size else ""} role="img" aria-label="{name}">'
     return re.sub(r"<svg.*?>", lambda _: f"{head}<title>{name}</title>", drawn, count=1, flags=re.DOTALL)

@@ -33,10 +33,10 @@ def refuse(cells: Sequence[Found], suite: str) -> None:
     }
     for what, names in unfit.items():
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise InputError(
-                f"{len(names)} of {len(cells)} cells of {suite} are {what} ({', '.join(names[:3])}{more}): run them again "
-                "from a clean commit before they are published"
+                f"{len(names)} of {len(cells)} cells of {suite} are {what} ({some}): run them again from a clean "
+                "commit before they are published"
             )
 
 
@@ -69,7 +69,8 @@ def _weigh(folder: Path, target: Path) -> None:
     sizes = {path.relative_to(folder): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     if sum(sizes.values()) > LIMIT:
         largest = max(sizes, key=lambda path: sizes[path])
+        whole, one = (f"{size / 2**20:.1f} MB" for size in (sum(sizes.values()), sizes[largest]))
         raise InputError(
-            f"{target} would hold {sum(sizes.values()) / 2**20:.1f} MB, where {LIMIT / 2**20:.0f} are allowed; the largest "
-            f"file is {largest} with {sizes[largest] / 2**20:.1f} MB: report fewer examples, or publish a smaller suite"
+            f"{target} would hold {whole}, where {LIMIT / 2**20:.0f} MB are allowed; the largest file, {largest}, "
+            f"holds {one}: report fewer examples, or publish a smaller suite"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.bench.errors import InputError
+from tasks.bench.report.compared import headed
 from tasks.bench.report.sheet import Column, Figure, Sheet, number, word
 from tasks.bench.report.tables import Table
 
@@ -30,14 +31,37 @@ class Published:
     values: Mapping[str, float]
 
 
-def read(path: Path = FILE) -> dict[tuple[str, str], list[Published]]:
-    """All of them by task and data set, in the file's order; none where the file is not there.
+class Numbers:
+    """All of them, by task and data set, in the file's order."""
+
+    def __init__(self, rows: Mapping[tuple[str, str], Sequence[Published]]) -> None:
+        self.rows = rows
+
+    def beside(self, table: Table) -> Sheet | None:
+        """What others published on a table's data set; None where there is nothing."""
+        rows = self.rows.get((table.shared["task"], table.shared["dataset"]), ())
+        return _sheet(table, rows) if rows else None
+
+    def over(self, tables: Sequence[Table]) -> Sheet | None:
+        """What others published over a task's data sets, as means of groups; None where there is nothing."""
+        task, name = tables[0].task, tables[0].shared["task"]
+        names = [each for each in task.summary({}) if (name, each) in self.rows]
+        found: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
+        for each in names:
+            for one in self.rows[name, each]:
+                for value in one.values.values():
+                    found[tuple(one.row[key] for key in SAID)][each] = value
+        return _over(tables, names, found) if found else None
+
+
+def read(path: Path = FILE) -> Numbers:
+    """The file; nothing where it is not there.
 
     Raises:
         InputError: a line of it has no number.
     """
     if not path.is_file():
-        return {}
+        return Numbers({})
     groups: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
     said: dict[tuple[str, ...], dict[str, str]] = {}
     with path.open(newline="", encoding="utf-8") as file:
@@ -51,16 +75,14 @@ def read(path: Path = FILE) -> dict[tuple[str, str], list[Published]]:
     found: dict[tuple[str, str], list[Published]] = defaultdict(list)
     for name, values in groups.items():
         found[name[0], name[1]].append(Published(said[name], values))
-    return dict(found)
+    return Numbers(found)
 
 
-def sheet(table: Table, rows: Sequence[Published]) -> Sheet | None:
-    """What others published on a table's data set, each with what differs from ours; None where there is nothing."""
-    if not rows:
-        return None
+def _sheet(table: Table, rows: Sequence[Published]) -> Sheet:
+    """Each with what differs from ours."""
     metrics = _metrics(table, rows)
     columns = [Column("published", words=True)]
-    columns += [Column(f"{metric} {'↓' if metric in table.task.lower else '↑'}") for metric in metrics]
+    columns += [Column(headed(table, metric) if metric in table.metrics else metric) for metric in metrics]
     columns += [Column("differs from ours in", words=True), Column("selection", words=True)]
     columns += [Column("source", words=True), Column("known defects", words=True)]
     lines = []
@@ -73,24 +95,14 @@ def sheet(table: Table, rows: Sequence[Published]) -> Sheet | None:
     return Sheet(f"published-{table.key}", title, "", columns, lines, [NOTE])
 
 
-def over(tables: Sequence[Table], numbers: Mapping[tuple[str, str], Sequence[Published]]) -> Sheet | None:
-    """What others published over a task's data sets, as means of groups; None where there is nothing."""
-    task, name = tables[0].task, tables[0].shared["task"]
-    names = [each for each in task.summary({}) if (name, each) in numbers]
-    rows: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
-    for each in names:
-        for one in numbers[name, each]:
-            for value in one.values.values():
-                rows[tuple(one.row[key] for key in SAID)][each] = value
-    if not rows:
-        return None
+def _over(tables: Sequence[Table], names: Sequence[str], rows: Mapping[tuple[str, ...], Mapping[str, float]]) -> Sheet:
     columns = [Column("published", words=True), *(Column(each) for each in names)]
     columns += [Column(key.replace("note", "known defects"), words=True) for key in SAID[1:]]
     lines = [
         [word(said[0]), *(_value(values.get(each)) for each in names), *map(word, said[1:])]
         for said, values in sorted(rows.items(), key=lambda item: -item[1].get(names[-1], 0.0))
     ]
-    title = f"Published, {name} over its data sets"
+    title = f"Published, {tables[0].shared['task']} over its data sets"
     return Sheet(f"published-over-{tables[0].key}", title, "", columns, lines, [NOTE])
 
 

@@ -88,6 +88,11 @@ class Table:
         headline = self.task.headline[self.shared["dataset"]]
         return tuple(metric for metric in headline if any(line.spread(metric) for line in self.lines))
 
+    @property
+    def first(self) -> str | None:
+        """The metric that methods are ordered by; None where none of the headline ones tells good from bad."""
+        return next((metric for metric in self.metrics if metric not in self.task.neutral), None)
+
     @functools.cached_property
     def fingerprints(self) -> tuple[str, ...]:
         """All there are: more than one is a mix."""
@@ -101,7 +106,9 @@ class Table:
     @property
     def name(self) -> str:
         """What tells it from the other tables."""
-        return f"{self.shared['task']} {self.shared['dataset']}"
+        return " ".join(
+            [self.shared["task"], self.shared["dataset"], *([f"({shown})"] if (shown := self.shared["shown"]) else [])]
+        )
 
     @property
     def key(self) -> str:
@@ -112,8 +119,7 @@ class Table:
     def where(self) -> str:
         """The host it was measured with."""
         checkpoints = ", ".join(sorted({str(cell.facts["checkpoint"]) for cell in self.cells}))
-        shown = f" · {self.shared['shown']}" if self.shared["shown"] else ""
-        return f"{self.shared['tier']} · {self.shared['backbone']} ({checkpoints}){shown}"
+        return f"{self.shared['tier']} · {self.shared['backbone']} ({checkpoints})"
 
     def better(self, metric: str) -> Callable[[float], float]:
         """A value turned so that more is better."""
@@ -173,10 +179,10 @@ def _difference(own: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> 
 
 
 def _sorted(table: Table) -> Table:
-    """The best by the first headline metric comes first; names decide where numbers do not."""
-    if not table.metrics:
+    """The best by the first metric comes first; names decide where numbers do not."""
+    first = table.first
+    if first is None:
         return table
-    first = table.metrics[0]
     turned = table.better(first)
 
     def place(line: Line) -> tuple[bool, float, str]:

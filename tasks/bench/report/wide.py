@@ -13,7 +13,7 @@ def text(tables: Sequence[Table]) -> str:
     lines: dict[str, dict[str, object]] = {}
     for table in tables:
         for line in table.lines:
-            lines.setdefault(_name(table, line), {}).update(_values(_prefix(table, tables), table, line))
+            lines.setdefault(_name(table, line), {}).update(_values(_prefix(table, tables), line))
     columns = ["method", *dict.fromkeys(column for values in lines.values() for column in values)]
     target = io.StringIO()
     writer = csv.DictWriter(target, [inert(column) for column in columns], lineterminator="\n")
@@ -34,7 +34,7 @@ def _prefix(table: Table, tables: Sequence[Table]) -> str:
     return f"{table.shared['task']}/{table.shared['dataset']}" + (f"@{','.join(more)}" if more else "")
 
 
-def _values(prefix: str, table: Table, line: Line) -> dict[str, object]:
+def _values(prefix: str, line: Line) -> dict[str, object]:
     """Every metric of the report split."""
     metrics = dict.fromkeys(metric for cell in line.cells for metric in cell.splits["report"]["scores"])
     found: dict[str, object] = {}
@@ -42,5 +42,9 @@ def _values(prefix: str, table: Table, line: Line) -> dict[str, object]:
         spread = line.spread(metric)
         if spread:
             name = f"{prefix}/{metric}"
-            found |= {name: spread.mean, f"{name} sd": "" if spread.sd is None else spread.sd, f"{name} seeds": spread.n}
+            found |= {
+                name: spread.mean,
+                f"{name} sd": "" if spread.sd is None else spread.sd,
+                f"{name} seeds": spread.n,
+            }
     return found | {f"{prefix}/marks": "; ".join(line.marks)}
