@@ -1,10 +1,11 @@
-"""python -m tasks list|plan|run|report|score|speed: the suite from the command line."""
+"""python -m tasks list|plan|run|report|score|merge|verify|speed: the suite from the command line."""
 
+import functools
 import importlib
 import importlib.util
+import inspect
 import json
-import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,9 @@ import typer
 from tasks.bench import commandline as flags
 from tasks.bench import discover
 from tasks.bench import task as tasks
-from tasks.bench.config import TIERS, Run, parse_settings
+from tasks.bench.config import TIERS, parse_settings
 from tasks.bench.errors import InputError
+from tasks.bench.planned import Planned, Rerun
 from tasks.bench.store import Store
 from tasks.bench.suite import plan as plan_of
 from tasks.bench.suite import read
@@ -24,12 +26,15 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A file in tasks/suites, or a path to a .toml.")]
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A suite's runs and the store they belong to."""
-
-    runs: list[Run]
-    store: Store
+SHARED = {
+    "train": (flags.Train, None),
+    "eval": (flags.Eval, None),
+    "data": (flags.Data, None),
+    "limit": (flags.Limit, None),
+    "device": (flags.Device, "auto"),
+    "skip_bad": (flags.SkipBad, 0),
+}
+"""The flags that hold for every cell of a suite, and what they are where nothing is given."""
 
 
 @app.command("list")
@@ -48,66 +53,48 @@ def list_all() -> None:
         print(f"{kind:<9} {' '.join(names)}")
 
 
-@app.command()
-def plan(
-    suite: SuiteName,
-    train: flags.Train = None,
-    eval: flags.Eval = None,
-    data: flags.Data = None,
-    limit: flags.Limit = None,
-    results: flags.Results = flags.LOCAL,
-    device: flags.Device = "auto",
-    skip_bad: flags.SkipBad = 0,
-    set: flags.Set = None,
-) -> None:
-    """The cells of a suite and their state; nothing runs."""
-    given = {
-        "train": train,
-        "eval": eval,
-        "data": data,
-        "limit": limit,
-        "device": device,
-        "skip_bad": skip_bad,
-    }
-    planned = _planned(suite, given, set, results)
-    for run in planned.runs:
-        print(f"{planned.store.state(run.cell):<8} {run.cell}")
+def of_a_suite(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command about a planned suite: its name, its store and the flags that all its cells share stand for that."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    given = [
+        inspect.Parameter(name, keyword, default=default, annotation=flag) for name, (flag, default) in SHARED.items()
+    ]
+    named = [
+        inspect.Parameter("suite", keyword, annotation=SuiteName),
+        inspect.Parameter("results", keyword, default=flags.LOCAL, annotation=flags.Results),
+        inspect.Parameter("set", keyword, default=None, annotation=flags.Set),
+    ]
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def whole(suite: str, results: Path, set: list[str] | None, **rest: Any) -> Any:
+        given = {name: rest.pop(name) for name in SHARED}
+        runs = plan_of(read(suite), given, parse_settings(set or []))
+        return command(Planned(Path(suite).stem, runs, Store(results)), **rest)
+
+    own = [parameter.replace(kind=keyword) for parameter in own]
+    whole.__signature__ = inspect.Signature([named[0], *given, *named[1:], *own])  # type: ignore[attr-defined]
+    whole.__annotations__ = {}  # which typer reads too
+    return whole
 
 
 @app.command()
+@of_a_suite
+def plan(planned: Planned) -> None:
+    """The cells of a suite, their state and the time they will take; nothing runs."""
+    print(planned.overview())
+
+
+@app.command()
+@of_a_suite
 def run(
-    suite: SuiteName,
-    train: flags.Train = None,
-    eval: flags.Eval = None,
-    data: flags.Data = None,
-    limit: flags.Limit = None,
-    results: flags.Results = flags.LOCAL,
-    device: flags.Device = "auto",
-    skip_bad: flags.SkipBad = 0,
-    set: flags.Set = None,
+    planned: Planned,
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, each in its own process.")] = 1,
+    executor: Annotated[str, typer.Option(help="Where they run: a file in tasks/bench/executors.")] = "local",
+    rerun: Annotated[Rerun, typer.Option(help="Run failed cells again, stale ones too, or none of them.")] = "failed",
 ) -> int:
     """Run the cells of a suite that are missing, then print its tables; exit code 1 if a cell failed."""
-    from tasks.bench.executors.local import run_all
-    from tasks.bench.report import tables
-
-    given = {
-        "train": train,
-        "eval": eval,
-        "data": data,
-        "limit": limit,
-        "device": device,
-        "skip_bad": skip_bad,
-    }
-    planned = _planned(suite, given, set, results)
-    missing = [run for run in planned.runs if not planned.store.has(run.cell)]
-    print(f"{suite}: {len(planned.runs)} cells, {len(missing)} to run, {jobs} at a time", file=sys.stderr)
-    failures = run_all(missing, planned.store, jobs)
-    planned.store.export()
-    print(tables(planned.store, [run.cell for run in planned.runs]), end="")
-    if failures:
-        print(f"{len(failures)} of {len(missing)} cells failed: {', '.join(failures)}", file=sys.stderr)
-    return int(bool(failures))
+    return planned.run(discover.load("executor", executor).run_all, jobs, rerun)
 
 
 @app.command()
@@ -134,6 +121,28 @@ def report(
         print(reports.report(read(suite), Store(results), allow_mixed=allow_mixed, folder=data), end="")
 
 
+@app.command("merge")
+def merge_stores(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The store that takes them; made if it is absent.")],
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Stores to take cells from.")],
+) -> None:
+    """Join the stores of several machines; refuse if two of them disagree about a cell."""
+    from tasks.bench.merge import merge
+
+    fresh = merge(Store(target), [Store(path) for path in stores])
+    print(f"{target}: {len(Store(target).names())} cells, {len(fresh)} of them new")
+
+
+@app.command()
+def verify(
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Folders that --results named.")],
+) -> int:
+    """Recompute every number from its records, and tell each that does not follow; exit code 1 if there is one."""
+    from tasks.bench.verify import verified
+
+    return int(not all([verified(Store(path)) for path in stores]))
+
+
 @app.command(context_settings=PASS_ON)
 def score(
     context: typer.Context,
@@ -142,8 +151,6 @@ def score(
     references: Annotated[Path, typer.Option(help="The file that defines the set.")],
 ) -> None:
     """The official metric alone: one JSON object on the last line of standard output."""
-    import inspect
-
     bench = tasks.get(task)
     known = list(inspect.signature(bench.score).parameters)[2:]
     print(json.dumps(bench.score(predictions, references, **_options(context.args, known))))
@@ -155,10 +162,6 @@ def speed(context: typer.Context) -> int:
     if importlib.util.find_spec("tasks.bench.speed") is None:
         raise InputError("this version has no tasks/bench/speed.py: update it")
     return flags.guarded(importlib.import_module("tasks.bench.speed").app, context.args)
-
-
-def _planned(suite: str, given: dict[str, Any], settings: list[str] | None, results: Path) -> Planned:
-    return Planned(plan_of(read(suite), given, parse_settings(settings or [])), Store(results))
 
 
 def _options(arguments: list[str], known: list[str]) -> dict[str, str]:

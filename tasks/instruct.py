@@ -36,7 +36,7 @@ from tasks.bench.overlap import WORDS, shares_a_run
 from tasks.bench.stats import standard_error
 from tasks.bench.task import Data, Record, Score, Task
 from tasks.metrics import ifeval_rules
-from tasks.metrics.rouge import rouge_l
+from tasks.metrics.rouge_rules import rouge_l
 from tasks.mini import instruct as world
 
 NEW_TOKENS = {"alpaca": 0, "self_instruct": 256, "ifeval": 1280, "vicuna": 1024}

@@ -59,7 +59,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str], name: str | None = No
         "host": fingerprint(host.seam),
     }
     values = host.methods[name].values(host, name)
-    tensors = {key: _whole(value).detach().contiguous().clone() for key, value in values.items()}
+    tensors = {key: whole(value).detach().contiguous().clone() for key, value in values.items()}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / f"{TENSORS}.part")
@@ -209,7 +209,7 @@ def _short(value: object) -> object:
     return value[0] if isinstance(value, list) and len(set(map(str, value))) == 1 else value
 
 
-def _whole(value: Tensor) -> Tensor:
+def whole(value: Tensor) -> Tensor:
     """The tensor that a sharded one is a part of; all processes must ask for it."""
     gather = getattr(value, "full_tensor", None)
     return value if gather is None else gather()

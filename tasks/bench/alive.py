@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from tasks.bench.errors import CellError
+from zeroinit.checkpoint import whole
 
 STEPS = 5
 """Zero-init's prompts get a gradient from the second step on, when the gates have opened."""
@@ -29,7 +30,7 @@ class Watch:
         if not self.silent or step >= STEPS:
             return
         for name, parameter in self.parameters.items():
-            if _factor(name) in self.silent and parameter.grad is not None and parameter.grad.any():
+            if _factor(name) in self.silent and parameter.grad is not None and whole(parameter.grad).any():
                 self.silent.discard(_factor(name))
         if self.silent and step == STEPS - 1:
             raise CellError(f"no gradient reached {', '.join(sorted(self.silent))} in {STEPS} steps: it cannot learn")

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from tasks.bench import provenance
+from tasks.bench import provenance, sources
 from tasks.bench.choose import Chosen
 from tasks.bench.config import Run
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.host import Host
-from tasks.bench.task import Data, Reader, Record, Task
+from tasks.bench.task import Data, Reader, Record, Task, faults
 from tasks.bench.train import History
 
 
@@ -68,8 +68,9 @@ def describe(
     data: Data,
     taught: Taught,
     parts: Mapping[str, Part],
+    seconds: float,
 ) -> Cell:
-    """Everything known about a finished run."""
+    """Everything known about a finished run, which took so many seconds in all."""
     commit, dirty = provenance.commit()
     host, parameters, history = taught.host, taught.parameters, taught.history
     rules = task.rules(config)
@@ -82,6 +83,7 @@ def describe(
         "trainable_params": sum(p.numel() for p in parameters.values()) if config.trains else 0,
         "head_params": sum(p.numel() for p in head) if config.trains else 0,
         "total_params": sum(p.numel() for p in {id(p): p for p in host.model.parameters()}.values()),
+        "seconds": round(seconds, 3),
         "train_seconds": round(history.seconds, 3),
         "peak_memory_mb": provenance.peak_memory_mb(config.device),
         "status": "partial" if partial else "done",
@@ -110,7 +112,7 @@ def describe(
             "n": len(part.records),
             "n_expected": data.expected if split == "report" else len(part.records),
             "eval_seconds": round(part.seconds, 3),
-            **{name: _count(part.records, name) for name in FAULTS},
+            **faults(part.records),
             "scores": {k: list(v) for k, v in task.metrics(part.records, config.dataset).items()},
         }
         for split, part in parts.items()
@@ -118,7 +120,12 @@ def describe(
     return Cell(
         config.cell,
         config.identity,
-        {"facts": facts, "splits": splits, "notes": [*data.notes, *notes, *([chosen.note] if chosen.note else [])]},
+        {
+            "facts": facts,
+            "splits": splits,
+            "notes": [*data.notes, *notes, *([chosen.note] if chosen.note else [])],
+            "code": sources.of(config.choice.task, config.choice.backbone, config.method),
+        },
         {split: part.records for split, part in parts.items()},
         {
             "loss": [round(loss, 6) for loss in history.losses],
@@ -129,26 +136,20 @@ def describe(
     )
 
 
-FAULTS = ("extract_fail", "empty", "truncated")
-"""What a record may say went wrong with its answer; it is counted, and never dropped."""
-
-
-def _count(records: Sequence[Record], fault: str) -> int | None:
-    """How many records say so; None where the task cannot tell."""
-    told = [record[fault] for record in records if fault in record]
-    return sum(map(bool, told)) if told else None
-
-
 def failed(config: Run, error: BaseException) -> Cell:
     """A run that ended in an error: the sentence for the table, the traceback for the log."""
     sentence = str(error) if isinstance(error, (InputError, CellError)) else f"{type(error).__name__}: {error}"
-    log = {"traceback": "".join(traceback.format_exception(error))}
-    return Cell(
-        config.cell,
-        config.identity,
-        {"facts": {"status": "failed", "error": sentence}, "splits": {}, "notes": []},
-        log=log,
-    )
+    return _without_numbers(config, "failed", sentence, {"traceback": "".join(traceback.format_exception(error))})
+
+
+def cancelled(config: Run, seconds: float) -> Cell:
+    """A run that its user stopped."""
+    return _without_numbers(config, "cancelled", f"stopped after {seconds:.0f} s", {})
+
+
+def _without_numbers(config: Run, status: str, error: str, log: Mapping[str, Any]) -> Cell:
+    facts = {"status": status, "error": error}
+    return Cell(config.cell, config.identity, {"facts": facts, "splits": {}, "notes": []}, log=log)
 
 
 def fingerprint(config: Run, taught: Taught) -> str:

@@ -1,16 +1,19 @@
 """The flags that every task command shares, and how a refusal reaches the user: one sentence, exit code 2."""
 
+import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tasks.bench import processes
 from tasks.bench import task as tasks
-from tasks.bench.config import Choice, parse_settings
+from tasks.bench.config import Choice, Run, parse_settings
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.store import Store
 
@@ -45,16 +48,19 @@ def guarded(app: Callable[..., Any], arguments: Sequence[str] | None = None) -> 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = int(app(args=arguments, standalone_mode=False) or 0)
-        if code == INTERRUPTED:
-            print("stopped; finished cells are kept, and the same command goes on from there", file=sys.stderr)
-        return code
+        with processes.agreed():
+            code = int(app(args=arguments, standalone_mode=False) or 0)
     except typer.TyperException as error:
-        return _refuse(error.format_message(), 2)
+        code = _refuse(error.format_message(), 2)
     except InputError as error:
-        return _refuse(str(error), 2)
+        code = _refuse(str(error), 2)
     except CellError as error:
-        return _refuse(str(error), 1)
+        code = _refuse(str(error), 1)
+    if code == INTERRUPTED:
+        print("stopped; finished cells are kept, and the same command goes on from there", file=sys.stderr)
+    else:
+        processes.leave()
+    return code
 
 
 def _refuse(sentence: str, code: int) -> int:
@@ -63,7 +69,8 @@ def _refuse(sentence: str, code: int) -> int:
 
 
 def main(task: str, arguments: Sequence[str] | None = None) -> int:
-    """`python -m tasks.<task>`: one cell."""
+    """`python -m tasks.<task>`: one cell, on one process or on several that a launcher started."""
+    processes.join()
     app = new_app(f"Run one cell of {task}: train one method with one seed, and score it.")
     default = tasks.get(task).backbone
 
@@ -108,23 +115,58 @@ def main(task: str, arguments: Sequence[str] | None = None) -> int:
 
 def run_single(choice: Choice, settings: dict[str, Any], store: Store) -> None:
     """Run a cell unless it is there, and print its table."""
+    from tasks.bench.parallel import check
     from tasks.bench.report import tables
     from tasks.bench.suite import single
 
     config = single(choice, settings)
-    if store.has(config.cell):
-        print(f"{config.cell} is there already", file=sys.stderr)
-        store.export()
-    else:
-        from tasks.bench.cell import failed
-        from tasks.bench.run import run
-
-        try:
-            run(config, store)
-        except CellError as error:
-            store.write(failed(config, error))
-            raise
+    check(config)
+    processes.told(store.probe)
+    with _turn(store, config.cell):
+        if processes.told(lambda: store.has(config.cell)):
+            print(f"{config.cell} is there already{_age(store, config.cell)}", file=sys.stderr)
+        else:
+            _compute(config, store)
+    processes.told(store.export)
+    if not processes.first():
+        return
     for note in store.result(config.cell)["notes"]:
         print(f"note: {note}", file=sys.stderr)
     print(tables(store, [config.cell]), end="")
     print(f"\n{store.cells / config.cell}")
+
+
+@contextlib.contextmanager
+def _turn(store: Store, cell: str) -> Iterator[None]:
+    """While no other run computes this cell; of several processes the first waits for it, the others for the first."""
+    if not processes.first():
+        yield
+        return
+    with store.lock(cell) as ours:
+        if not ours:
+            print(f"another process computes {cell}: waiting for it", file=sys.stderr)
+    with store.lock(cell, wait=True):
+        yield
+
+
+def _age(store: Store, cell: str) -> str:
+    changed = store.outdated(cell)
+    return f", of other code than today's ({', '.join(changed)}): remove its folder to run it again" if changed else ""
+
+
+def _compute(config: Run, store: Store) -> None:
+    from tasks.bench.cell import cancelled, failed
+    from tasks.bench.run import run
+
+    began = time.monotonic()
+    try:
+        run(config, store)
+    except CellError as error:
+        failure = failed(config, error)
+        processes.told(lambda: store.write(failure))
+        processes.told(store.export)
+        raise
+    except KeyboardInterrupt:
+        if processes.first():  # the others are stopped as well, each by itself
+            store.write(cancelled(config, time.monotonic() - began))
+        raise

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import tomllib
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ class Training:
 
     steps: int = 500
     epochs: int | None = None  # instead of steps: so often over all rows, the last batch of each pass may be smaller
-    batch_size: int = 16
+    batch_size: int = 16  # of a step, over all processes
     learning_rate: float = 1e-3
     # Learning rates to choose from on the tune split, instead of the one above; "declared": the method's own three.
     grid: tuple[float, ...] | Literal["declared"] = ()
@@ -155,10 +156,15 @@ class Run:
 
     @functools.cached_property
     def cell(self) -> str:
-        """The cell's name: readable, then a hash of its identity."""
-        text = json.dumps(self.identity, sort_keys=True, default=str)
-        names = (self.choice.task, self.dataset, self.choice.backbone, Path(self.choice.method).stem)
-        return "-".join((*names, f"s{self.choice.seed}", hashlib.sha256(text.encode()).hexdigest()[:10]))
+        """The cell's name."""
+        return name_of(self.identity)
+
+
+def name_of(identity: Mapping[str, Any]) -> str:
+    """A cell's name: readable, then a hash of its identity."""
+    text = json.dumps(identity, sort_keys=True, default=str)
+    names = (identity["task"], identity["dataset"], identity["backbone"], Path(identity["method"]).stem)
+    return "-".join((*names, f"s{identity['seed']}", hashlib.sha256(text.encode()).hexdigest()[:10]))
 
 
 def settle(choice: Choice) -> Choice:
@@ -297,9 +303,11 @@ def _method(name: str) -> type | None:
 def _device(name: str) -> str:
     import torch
 
+    # The launch of several processes may keep them on the CPU by this variable, which accelerate obeys.
+    cuda = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("true", "1", "yes")
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return "cuda" if cuda else "cpu"
+    available = {"cpu": True, "cuda": cuda, "mps": torch.backends.mps.is_available()}
     if not available.get(name):
         raise InputError(
             f"--device {name} is not available: choose one of auto, "

@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
+from tasks.bench import processes
+from tasks.bench.progress import progress
 from tasks.bench.task import Reader
-from tasks.bench.train import progress, to_device
+from tasks.bench.train import to_device
 
 
 @torch.no_grad()
@@ -17,13 +19,15 @@ def evaluate(model: torch.nn.Module, reader: Reader, examples: Sequence[Any], ba
     rows = reader.ask(examples)
     # The longest first: like lengths share a batch, and a lack of memory shows at once.
     order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
-    said: list[Any] = [None] * len(rows)
-    for first in progress(range(0, len(order), batch_size), "evaluate"):
-        places = order[first : first + batch_size]
-        batch = to_device(reader.collate([rows[place] for place in places]), device)
-        for place, answer in zip(places, reader.predict(model, batch), strict=True):
-            said[place] = answer
-    return list(reader.decode(examples, rows, said))
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    said: dict[int, Any] = {}
+    with processes.agreed():
+        # Whole batches are shared: each is computed as one process would compute it.
+        for places in progress(processes.share(batches), "evaluate"):
+            batch = to_device(reader.collate([rows[place] for place in places]), device)
+            said |= zip(places, reader.predict(model, batch), strict=True)
+    answers = {place: answer for part in processes.gathered(said) for place, answer in part.items()}
+    return list(reader.decode(examples, rows, [answers[place] for place in range(len(rows))]))
 
 
 @torch.no_grad()

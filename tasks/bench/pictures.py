@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torchvision import transforms
 
+from tasks.bench import processes
 from tasks.bench.config import Run, digest
 from tasks.bench.decode import any_colors
 from tasks.bench.errors import InputError
-from tasks.bench.train import progress
+from tasks.bench.progress import progress
 from zeroinit import ImageCondition
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
@@ -113,14 +114,17 @@ class Pictures:
         return method
 
     def prepare(self, paths: Sequence[Path | None]) -> None:
-        """Compute what is unknown, with a bar, and say how much is kept.
+        """Compute what is unknown, with a bar, and say how much is kept; several processes share the work.
 
         Raises:
             InputError: a picture is missing or damaged, or features cannot be written.
         """
         places = {self._place(path): path for path in paths if path is not None}
-        unknown = {place: path for place, path in places.items() if self._read(place) is None}
-        self._compute(list(unknown.items()), quiet=False)
+        unknown = processes.told(lambda: self._unknown(places))
+        with processes.agreed():
+            self._compute(unknown, quiet=False, shared=True)
+        if processes.count() > 1:  # what another machine keeps on a disk of its own
+            self._compute(self._unknown(places), quiet=True)
         kept = sum(place.stat().st_size for place in places) / 2**20
         told = f"{len(unknown)} of them computed" if unknown else "all of them known"
         print(
@@ -154,6 +158,10 @@ class Pictures:
         name = digest(path)
         return self.folder / name[:2] / f"{name}.npy"
 
+    def _unknown(self, places: Mapping[Path, Path]) -> list[tuple[Path, Path]]:
+        """Of these places and their pictures, where nothing is kept yet."""
+        return [(place, path) for place, path in places.items() if self._read(place) is None]
+
     def _read(self, place: Path) -> NDArray[np.float32] | None:
         """None where it is not there, or not whole."""
         try:
@@ -163,12 +171,13 @@ class Pictures:
         return found if found.shape == (self.condition.depths, self.condition.width) else None
 
     @torch.no_grad()
-    def _compute(self, unknown: Sequence[tuple[Path, Path]], *, quiet: bool) -> None:
-        """Look at pictures, and keep what was seen in their places."""
+    def _compute(self, unknown: Sequence[tuple[Path, Path]], *, quiet: bool, shared: bool = False) -> None:
+        """Look at pictures, or at this process's share of them, and keep what was seen in their places."""
         if not unknown:
             return
         encode = self.encoder.load(self.device)
-        starts = range(0, len(unknown), BATCH)
+        starts: Sequence[int] = range(0, len(unknown), BATCH)
+        starts = processes.share(starts) if shared else starts
         for first in starts if quiet else progress(starts, "features"):
             part = unknown[first : first + BATCH]
             pixels = torch.stack([self._pixels(path) for _, path in part])

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from tasks.bench import processes
+
 PACKAGES = ("torch", "transformers", "timm", "accelerate", "peft", "tokenizers", "numpy")
 ROOT = Path(__file__).parents[2]
 
@@ -30,8 +32,9 @@ def versions() -> str:
 
 
 def device(kind: str) -> str:
-    """The device by name."""
-    return torch.cuda.get_device_name() if kind == "cuda" else f"{kind} {platform.machine()}"
+    """The device by name, and how many of them, where several processes ran the cell."""
+    name = torch.cuda.get_device_name() if kind == "cuda" else f"{kind} {platform.machine()}"
+    return name if processes.count() == 1 else f"{processes.count()} × {name}"
 
 
 def peak_memory_mb(kind: str) -> float:

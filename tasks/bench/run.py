@@ -15,13 +15,14 @@ from accelerate.utils import set_seed
 from transformers.utils import logging
 
 import zeroinit
-from tasks.bench import choose, discover, provenance, splits
+from tasks.bench import choose, discover, processes, provenance, splits
 from tasks.bench import task as tasks
 from tasks.bench.cell import Cell, Part, Taught, describe
 from tasks.bench.config import Run
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.evaluate import distance, evaluate, probe
 from tasks.bench.host import Host
+from tasks.bench.parallel import Parameters
 from tasks.bench.pictures import takes_pictures
 from tasks.bench.store import Store
 from tasks.bench.task import Data, Reader, Rules, Task
@@ -30,6 +31,7 @@ from tasks.bench.train import History, train
 
 def run(config: Run, store: Store) -> Cell:
     """One cell, from its configuration to its row."""
+    began = time.perf_counter()
     torch.set_num_threads(config.training.threads)
     provenance.commit()  # now: the code may change in its folder while a cell runs
     task = tasks.get(config.choice.task)
@@ -41,8 +43,8 @@ def run(config: Run, store: Store) -> Cell:
     again = rules.retrain or rules.peek_epochs
     taught = teach(chosen.run, task, data, rules, learned=None if again else chosen.learned)
     parts = {split: judge(taught, task, shown, config) for split, shown in views(data, config).items()}
-    cell = describe(config, chosen, task, data, taught, parts)
-    store.write(cell, taught.host.model if config.trains else None)
+    cell = describe(config, chosen, task, data, taught, parts, time.perf_counter() - began)
+    processes.told(lambda: store.write(cell, taught.host.model if config.trains else None))
     return cell
 
 
@@ -126,7 +128,7 @@ def plant(host: Host, config: Run, reader: Reader, data: Data) -> tuple[Mapping[
             zeroinit.attach(host.model, method)
     except ValueError as error:
         raise InputError(f"--method {config.choice.method} does not fit: {error}") from error
-    parameters = zeroinit.trainable(host.model) if config.method is not None else {}
+    parameters = Parameters(host.model, zeroinit.trainable(host.model) if config.method is not None else ())
     step0 = distance(before, probe(host.model, reader, data.report[:4]))
     if config.choice.adapter is None and method is not None and method.starts_closed() and step0:
         raise CellError(
@@ -152,7 +154,7 @@ def learn(taught: Taught, task: Task, data: Data, config: Run, rules: Rules | No
         config.training,
         config.choice.seed,
         after_epoch=peeks,
-        planted={name: parameters[name] for name in parameters if name not in taught.own},
+        planted=Parameters(model, [name for name in parameters if name not in taught.own]),
         look=partial(zeroinit.gates, model),
     )
     if peeks is None:
@@ -172,4 +174,4 @@ def judge(taught: Taught, task: Task, examples: Sequence[Any], config: Run) -> P
     began = time.perf_counter()
     predictions = evaluate(taught.host.model, taught.reader, examples, config.training.eval_batch_size)
     seconds = time.perf_counter() - began
-    return Part(task.records(examples, predictions, config), seconds)
+    return Part(processes.told(lambda: task.records(examples, predictions, config)), seconds)

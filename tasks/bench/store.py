@@ -1,39 +1,43 @@
 """The cell store: a folder a cell, there as a whole or not at all; `results.csv` is derived from the folders.
 
 <root>/cells/<cell>/config.json          everything its numbers depend on
-                    result.json          scores by split, and facts about the run
+                    result.json          scores by split, facts about the run, hashes of the code and of the records
                     report.jsonl.gz      one record an example; fit.jsonl.gz likewise
-                    log.json             the loss of each step, notes
+                    log.json             the loss of each step, notes; the traceback of one that failed
                     adapter/             what was trained
 <root>/results.csv                       one line a cell, split and metric
+<root>/.locks/<cell>.lock                held by the process that computes the cell
+
+Locks are those of `tasks.bench.locks`. Where there are none, two processes may compute one cell; it is one cell all the
+same, because the folder of the second finds that of the first in its place.
 """
 
-import csv
+import contextlib
 import gzip
-import io
+import hashlib
 import json
-import os
-import shutil
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tasks.bench import durable, locks, sources
+from tasks.bench.errors import InputError
+from tasks.bench.rows import COLUMNS as COLUMNS
+from tasks.bench.rows import Row as Row
+from tasks.bench.rows import csv_of, rows_of
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.bench.cell import Cell
 
-COLUMNS = (
-    *("cell", "task", "dataset", "split", "n", "n_expected", "tier", "backbone", "checkpoint", "method", "seed"),
-    *("metric", "value", "stderr", "trainable_params", "head_params", "total_params", "train_seconds"),
-    *("eval_seconds", "peak_memory_mb", "status", "selection", "protocol", "task_version", "commit", "dirty"),
-    *("device", "versions", "settings", "learning_rate", "grid", "trials", "n_fit", "weights_sha256"),
-    *("fingerprint", "step0_distance", "extract_fail", "empty", "truncated"),
-)
+Stamp = tuple[int, int] | None
+"""Another one whenever a cell was written; None where there is none."""
 
-Row = dict[str, Any]
+FINISHED = ("done", "partial")
+RANK = {"cancelled": 0, "failed": 1, "partial": 2, "done": 2}
+"""Which end of a cell gives way to which."""
 
 
 class Store:
@@ -44,118 +48,210 @@ class Store:
         self.cells = root / "cells"
 
     def state(self, name: str) -> str:
-        """`missing`, or what a cell's run ended as: `done`, `partial`, `failed`."""
-        there = (self.cells / name / "result.json").is_file()
-        return self.result(name)["facts"]["status"] if there else "missing"
+        """`missing`, `running` in some process, `stale` (its code has changed since), or the status it ended with."""
+        if self.running(name):
+            return "running"
+        status = self.status(name)
+        return "stale" if status in FINISHED and self.outdated(name) else status
+
+    def status(self, name: str) -> str:
+        """What a cell's run ended as: `done`, `partial`, `failed`, `cancelled`; else `missing`."""
+        return self.result(name)["facts"]["status"] if self.stamp(name) else "missing"
 
     def has(self, name: str) -> bool:
-        """Whether a cell needs no further run."""
-        return self.state(name) in ("done", "partial")
+        """Whether a cell has numbers."""
+        return self.status(name) in FINISHED
 
-    def write(self, cell: "Cell", trained: "torch.nn.Module | None" = None) -> None:
-        """Put a cell into place, with the adapter of a model that was trained."""
-        self.cells.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=".unfinished-") as scratch:
-            whole = Path(scratch) / "cell"
-            whole.mkdir()
-            _write_json(whole / "config.json", cell.config)
-            _write_json(whole / "result.json", cell.result)
-            _write_json(whole / "log.json", cell.log)
-            for split, records in cell.records.items():
-                _write_records(whole / f"{split}.jsonl.gz", records)
-            if trained is not None:
-                import zeroinit
+    def outdated(self, name: str) -> list[str]:
+        """The modules that say something else than when the cell was made; `unknown` where that was not recorded."""
+        return outdated(self.result(name))
 
-                zeroinit.save(trained, whole / "adapter")
-            self._settle(whole, cell.name)
-        self.export()
-
-    def _sweep(self) -> None:
-        """Remove what killed runs were writing; a live one takes seconds."""
-        for left in self.root.glob(".unfinished-*"):
-            if time.time() - left.stat().st_mtime > 3600:
-                shutil.rmtree(left, ignore_errors=True)
-
-    def _settle(self, whole: Path, name: str) -> None:
-        """A failed cell gives way; one that another process finished meanwhile stays."""
-        target = self.cells / name
-        if target.exists() and not self.has(name):
-            shutil.rmtree(target)
+    def stamp(self, name: str) -> Stamp:
+        """What tells one writing of a cell from another."""
         try:
-            whole.rename(target)
+            status = (self.cells / name / "result.json").stat()
         except OSError:
-            if not self.has(name):
-                raise
-
-    def result(self, name: str) -> dict[str, Any]:
-        """A cell's scores by split, and the facts about its run."""
-        return json.loads((self.cells / name / "result.json").read_text(encoding="utf-8"))
+            return None
+        return status.st_mtime_ns, status.st_ino
 
     def names(self) -> list[str]:
         """All cells, in order of name."""
         return sorted(path.parent.name for path in self.cells.glob("*/result.json"))
 
-    def rows(self) -> list[Row]:
-        """One row a cell, split and metric; one row without a metric for a failed cell."""
-        return [row for name in self.names() for row in self.rows_of(name)]
+    def config(self, name: str) -> dict[str, Any]:
+        """Everything that a cell's numbers depend on."""
+        return _read(self.cells / name / "config.json")
 
-    def rows_of(self, name: str) -> list[Row]:
-        """The rows of one cell; none where it is missing."""
-        if self.state(name) == "missing":
-            return []
-        config = json.loads((self.cells / name / "config.json").read_text(encoding="utf-8"))
-        result = self.result(name)
-        common = {
-            "cell": name,
-            **{key: config[key] for key in ("task", "dataset", "tier", "backbone", "method", "seed")},
-            "settings": json.dumps(config["settings"], sort_keys=True),
-            "learning_rate": config["settings"]["training"]["learning_rate"],
-            "trials": 1,
-            **result["facts"],
-        }
-        scored = [
-            common | part | {"split": split, "metric": metric, "value": value, "stderr": stderr}
-            for split, part in result["splits"].items()
-            for metric, (value, stderr) in part["scores"].items()
-        ]
-        return [_row(values) for values in scored or [common]]
+    def result(self, name: str) -> dict[str, Any]:
+        """A cell's scores by split, and the facts about its run.
+
+        Raises:
+            InputError: it is no longer what was written.
+        """
+        path = self.cells / name / "result.json"
+        result = _read(path)
+        if not isinstance(result.get("facts"), dict) or result["facts"].get("status") not in RANK:
+            raise InputError(f"{path} says no status: remove the folder {path.parent}, and the cell runs again")
+        return result
 
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
         """The records of a cell's split."""
         with gzip.open(self.cells / name / f"{split}.jsonl.gz", "rt", encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
+    def rows(self) -> list[Row]:
+        """One row a cell, split and metric; one row without a metric for a cell without numbers."""
+        return [row for name in self.names() for row in self.rows_of(name)]
+
+    def rows_of(self, name: str) -> list[Row]:
+        """The rows of one cell; none where it is missing."""
+        if self.stamp(name) is None:
+            return []
+        try:
+            return rows_of(name, self.config(name), self.result(name))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{self.cells / name} is no cell ({error!r}): remove it, and the cell runs again"
+            ) from None
+
     def export(self) -> Path:
-        """Derive `results.csv` from the cells; whoever writes last has seen every cell."""
+        """Derive `results.csv` from the cells; whoever writes it last has seen every cell.
+
+        Raises:
+            InputError: the disk does not take it.
+        """
         path = self.root / "results.csv"
-        self.root.mkdir(parents=True, exist_ok=True)
-        names = None
-        while names != self.names():
-            names = self.names()
-            text = io.StringIO()
-            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows())
-            _write(path, text.getvalue().encode())
+        seen = None
+        with durable.told(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            while seen != (now := [(name, self.stamp(name)) for name in self.names()]):
+                seen = now
+                durable.write(path, csv_of(self.rows()).encode())
         return path
 
+    @contextlib.contextmanager
+    def lock(self, name: str, wait: bool = False) -> Iterator[bool]:
+        """Keep every other process from computing a cell; whether it is ours to compute.
 
-def _row(values: Mapping[str, Any]) -> Row:
-    return {column: "" if values.get(column) is None else values[column] for column in COLUMNS}
+        Raises:
+            InputError: the store cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            with durable.told(self.root):
+                ours = stack.enter_context(locks.held(self._lock(name), wait))
+            yield ours
+
+    def running(self, name: str) -> bool:
+        """Whether a process computes a cell now."""
+        return locks.is_held(self._lock(name))
+
+    def _lock(self, name: str) -> Path:
+        return self.root / ".locks" / f"{name}.lock"
+
+    def write(self, cell: "Cell", trained: "torch.nn.Module | None" = None) -> None:
+        """Put a cell into place, with the adapter of a model that was trained.
+
+        Raises:
+            InputError: the disk does not take it; what was there is there still.
+        """
+        texts = {split: _lines(records) for split, records in cell.records.items()}
+        result = {**cell.result, "sha256": {split: hashlib.sha256(text).hexdigest() for split, text in texts.items()}}
+        with self.unfinished() as whole:
+            _write_json(whole / "config.json", cell.config)
+            _write_json(whole / "result.json", result)
+            _write_json(whole / "log.json", cell.log)
+            for split, text in texts.items():
+                (whole / f"{split}.jsonl.gz").write_bytes(gzip.compress(text, mtime=0))
+            if trained is not None:
+                _save(trained, whole / "adapter")
+            self.settle(whole, cell.name)
+
+    def probe(self) -> None:
+        """Refuse before hours are spent what could not be kept after them.
+
+        Raises:
+            InputError: the disk takes nothing.
+        """
+        durable.probe(self.root)
+
+    @contextlib.contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """A folder to put a cell together in; what does not reach its place goes away.
+
+        Raises:
+            InputError: the disk does not take it.
+        """
+        with durable.told(self.root):
+            self.cells.mkdir(parents=True, exist_ok=True)
+            durable.sweep(self.root)
+            with tempfile.TemporaryDirectory(dir=self.root, prefix=durable.UNFINISHED) as scratch:
+                whole = Path(scratch) / "cell"
+                whole.mkdir()
+                yield whole
+
+    def settle(self, whole: Path, name: str) -> None:
+        """Move a cell's folder into its place, if what is there gives way."""
+        target = self.cells / name
+        durable.settle(whole)
+        if target.exists():
+            if not self._gives_way(name, _read(whole / "result.json")):
+                return
+            target.rename(whole.with_name("before"))
+        try:
+            whole.rename(target)
+        except OSError:
+            if not self.has(name):  # no other process was faster
+                raise
+        durable.flush(self.cells)
+
+    def _gives_way(self, name: str, new: Mapping[str, Any]) -> bool:
+        """To an end that says more, and of two with numbers to the one of other code: only a stale cell runs again."""
+        if self.stamp(name) is None:
+            return True
+        old = self.result(name)
+        ranks = [RANK[each["facts"]["status"]] for each in (old, new)]
+        return ranks[0] < ranks[1] or (ranks[0] == ranks[1] and (ranks[1] < 2 or old.get("code") != new.get("code")))
+
+
+def outdated(result: Mapping[str, Any]) -> list[str]:
+    """As `Store.outdated`, of a result that was read."""
+    return sources.changed(result.get("code") or {"unknown": "?"})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """One of a cell's files of JSON.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"{path} cannot be read ({reason}): remove the folder {path.parent}, and the cell runs again"
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no object: remove the folder {path.parent}, and the cell runs again")
+    return value
+
+
+def _save(trained: "torch.nn.Module", folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    import zeroinit
+
+    try:
+        zeroinit.save(trained, folder)
+    except SafetensorError as error:  # it says so where the disk is full
+        raise OSError(str(error)) from error
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
-
-
-def _write(path: Path, data: bytes) -> None:
-    """As a whole or not at all."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_bytes(data)
-    scratch.replace(path)
+def _lines(records: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()

@@ -19,6 +19,7 @@
 The file named after a tier also holds what a single cell of that tier gets, so both are the same cell.
 """
 
+import functools
 import itertools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.bench import discover
+from tasks.bench import task as tasks
 from tasks.bench.config import Choice, Run, resolve, settle
 from tasks.bench.errors import InputError
 
@@ -104,6 +106,7 @@ def read(name: str) -> Suite:
 def single(choice: Choice, settings: Mapping[str, Any]) -> Run:
     """One cell, with the defaults of its tier."""
     choice = settle(choice)
+    _meet(choice.task, choice.backbone)
     return resolve(choice, of_tier(choice), settings)
 
 
@@ -113,9 +116,14 @@ def of_tier(choice: Choice) -> dict[str, Any]:
 
 
 def plan(suite: Suite, given: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Run]:
-    """The runs of a suite; flags and settings hold for all of them."""
+    """The runs of a suite, all checked before any of them begins; flags and settings hold for all of them.
+
+    Raises:
+        InputError: a cell that cannot be.
+    """
     runs: dict[str, Run] = {}
     for choice, varied in ((settle(choice), varied) for choice, varied in suite.cells(given)):
+        _meet(choice.task, choice.backbone)
         own = _for_method(settings, choice.method)
         run = resolve(choice, of_tier(choice), suite.settings(choice), varied, own)
         runs.setdefault(run.cell, run)
@@ -137,6 +145,20 @@ def _check_budgets(suite: Suite, runs: Iterable[Run]) -> None:
                 f"{suite.name}: on {task} {dataset}, {other} chooses from {many} learning rates and {one} from {few}: "
                 "give each method the same number"
             )
+
+
+@functools.cache
+def _meet(task: str, backbone: str) -> None:
+    """A task and a backbone meet in an output.
+
+    Raises:
+        InputError: they do not.
+    """
+    wanted, built = tasks.get(task).output, discover.outputs(backbone)
+    if wanted not in built:
+        raise InputError(
+            f"--backbone {backbone} gives {', '.join(built)}, but {task} asks for {wanted}: choose another"
+        )
 
 
 def _for_method(settings: Mapping[str, Any], method: str) -> dict[str, Any]:

@@ -16,6 +16,15 @@ if TYPE_CHECKING:  # torch takes seconds to import, and tables need none
 Record = dict[str, Any]
 """One example as it was answered: its id, the prediction and its scores; never the input."""
 
+FAULTS = ("extract_fail", "empty", "truncated")
+"""What a record may say went wrong with its answer; it is counted, and never dropped."""
+
+
+def faults(records: Sequence[Record]) -> dict[str, int | None]:
+    """How many records say so of each fault; None where the task cannot tell."""
+    told = {name: [record[name] for record in records if name in record] for name in FAULTS}
+    return {name: sum(map(bool, said)) if said else None for name, said in told.items()}
+
 
 class Score(NamedTuple):
     """A metric's value and its standard error over examples (None where it is not a mean)."""
@@ -80,11 +89,18 @@ class Reader(Protocol):
         ...
 
     def collate(self, rows: Sequence[Any]) -> dict[str, "torch.Tensor"]:
-        """One padded batch."""
+        """One padded batch; of rows to learn from, each tensor has a first dimension of rows."""
         ...
 
     def loss(self, model: "torch.nn.Module", batch: Mapping[str, "torch.Tensor"]) -> "torch.Tensor":
-        """What is minimized over a batch of rows to learn from."""
+        """What is minimized over a batch of rows to learn from, a mean.
+
+        The model may be wrapped, as for data parallelism: it is called, and nothing in it is reached for.
+        """
+        ...
+
+    def weight(self, batch: Mapping[str, "torch.Tensor"]) -> int:
+        """How many terms that mean is over: several processes that share a batch weigh their parts by it."""
         ...
 
     def outputs(self, model: "torch.nn.Module", batch: Mapping[str, "torch.Tensor"]) -> Sequence["torch.Tensor"]:

@@ -1,23 +1,26 @@
-"""One loop for every method and task: AdamW, a linear warm-up and a decay, gradients clipped."""
+"""One loop for every method and task: AdamW, a linear warm-up and a decay, gradients clipped.
+
+Several processes share each batch, and make of it the step that one would make. What a model drops in training, each
+draws for its own rows.
+"""
 
 import math
-import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import send_to_device
-from tqdm import tqdm
+from accelerate.utils import send_to_device, slice_tensors
 
+from tasks.bench import parallel, processes
 from tasks.bench.alive import Watch, exactly, finite
 from tasks.bench.config import Training
 from tasks.bench.errors import CellError
+from tasks.bench.progress import progress
 from tasks.bench.task import Reader
+from zeroinit.checkpoint import whole
 
 LOOKS = 20
 """How often a run's gates are looked at."""
@@ -60,26 +63,27 @@ def train(
             planted cannot learn.
     """
     watch = Watch(planted or {})
-    rows = reader.fit(examples)
-    if not rows:
-        raise CellError("there is nothing to train on: the fit split is empty")
+    with processes.agreed():
+        rows = reader.fit(examples)
+        if not rows:
+            raise CellError("there is nothing to train on: the fit split is empty")
     exactly(model, parameters)
+    if not processes.first():
+        torch.manual_seed(seed + processes.index())
     training, epoch = training.over(len(rows)), training.epoch(len(rows))
     began = time.perf_counter()
-    cpu = next(model.parameters()).device.type == "cpu"
-    accelerator = Accelerator(cpu=cpu, mixed_precision=training.precision)
     optimizer = torch.optim.AdamW(parameters.values(), training.learning_rate, weight_decay=training.weight_decay)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    accelerator, model, optimizer = parallel.prepared(model, optimizer, training.precision)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, training))
     losses: list[float] = []
     gates: list[tuple[int, Mapping[str, Sequence[float]]]] = []
     model.train()
     batches = batches_by_length([len(row) for row in rows], training.batch_size, seed)
     for step in progress(range(training.steps), "train"):
-        batch = to_device(reader.collate([rows[place] for place in next(batches)]), accelerator.device)
+        batch, part = shared(reader, [rows[place] for place in next(batches)])
         with accelerator.autocast():
-            loss = reader.loss(model, batch)
-        losses.append(loss.item())
+            loss = reader.loss(model, to_device(batch, accelerator.device)) * part
+        losses.append(processes.total(loss.item()) / processes.count())
         if not math.isfinite(losses[-1]):
             raise CellError(f"the loss is {losses[-1]} at step {step + 1} of {training.steps}: lower learning_rate")
         accelerator.backward(loss)
@@ -89,14 +93,30 @@ def train(
         schedule.step()
         optimizer.zero_grad()
         if (step + 1) % max(1, training.steps // LOOKS) == 0 and (opened := look()):
-            gates.append((step + 1, {path: each.tolist() for path, each in opened.items()}))
+            gates.append((step + 1, {path: whole(each).tolist() for path, each in opened.items()}))
         if after_epoch and (step + 1) % epoch == 0:
             paused = time.perf_counter()
-            after_epoch((step + 1) // epoch)
+            with parallel.assembled(model):
+                after_epoch((step + 1) // epoch)
             model.train()
             began += time.perf_counter() - paused
+    parallel.assemble(model)
     finite(parameters)
     return History(losses, time.perf_counter() - began, gates=gates)
+
+
+def shared(reader: Reader, rows: Sequence[Any]) -> tuple[dict[str, Any], float]:
+    """This process's rows of a batch, and how much their mean loss counts in the mean of all processes' losses.
+
+    The batch is padded as a whole, since a loss may depend on padding. Who gets no row computes the first one for
+    nothing, since each step is taken together.
+    """
+    with processes.agreed():
+        batch = reader.collate(rows)
+    if processes.index() >= len(rows):
+        return slice_tensors(batch, slice(1)), 0.0
+    mine = slice_tensors(batch, slice(processes.index(), None, processes.count()))
+    return mine, processes.count() * reader.weight(mine) / reader.weight(batch)
 
 
 def share_of_rate(step: int, training: Training) -> float:
@@ -130,12 +150,3 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The batch where the model is, a pair of tensors too."""
     moved: Any = send_to_device(batch, device)
     return moved
-
-
-def progress(steps: Any, what: str) -> Any:
-    """A bar with the time left; away from a terminal a line now and then."""
-    here = sys.stderr.isatty()
-    # Read here and not by tqdm, which looks at it once, when it is imported.
-    quiet = bool(os.environ.get("TQDM_DISABLE"))
-    pace = 0.1 if here else 30
-    return tqdm(steps, desc=what, mininterval=pace, delay=0 if here else pace, leave=False, disable=quiet)

@@ -4,11 +4,12 @@ The F-measure of the longest common subsequence, words stemmed, by Google's `rou
 self-instruct and Super-NaturalInstructions.
 """
 
-import functools
 from typing import Any
 
 import datasets
 import evaluate
+
+from tasks.metrics.rouge_rules import rouge_l
 
 
 class RougeL(evaluate.Metric):
@@ -25,15 +26,3 @@ class RougeL(evaluate.Metric):
     def _compute(self, *, predictions: Any = None, references: Any = None, **_: Any) -> dict[str, float]:
         scores = [rouge_l(said, wanted) for said, wanted in zip(predictions, references, strict=True)]
         return {"rouge_l": sum(scores) / len(scores)}
-
-
-def rouge_l(prediction: str, reference: str) -> float:
-    """One prediction against one reference, in per cent."""
-    return 100 * _scorer().score(reference, prediction)["rougeL"].fmeasure
-
-
-@functools.cache
-def _scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rougeL"], use_stemmer=True)

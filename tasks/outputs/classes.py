@@ -108,6 +108,10 @@ class ClassReader:
         """The mean cross-entropy."""
         return torch.nn.functional.cross_entropy(self._logits(model, batch), batch["labels"])
 
+    def weight(self, batch: Mapping[str, torch.Tensor]) -> int:
+        """Its rows."""
+        return len(batch["labels"])
+
     def outputs(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         """The logits, (rows, classes)."""
         return [self._logits(model, batch)]

@@ -255,6 +255,10 @@ class LmReader:
         """The mean cross-entropy of the targets' tokens."""
         return F.cross_entropy(*_learned(model, batch))
 
+    def weight(self, batch: Mapping[str, Any]) -> int:
+        """The targets' tokens."""
+        return int((batch["labels"][:, 1:] != IGNORED).sum())
+
     def outputs(self, model: torch.nn.Module, batch: Mapping[str, Any]) -> list[torch.Tensor]:
         """The logits of every token."""
         return [_logits(model, batch)]
@@ -286,6 +290,7 @@ class LmReader:
                 num_beams=self.num_beams,
                 eos_token_id=self.tokenizer.eos_token_id,
                 pad_token_id=self._padding,
+                synced_gpus=False,  # each process answers rows of its own, for as long as they take
                 **self.draws,
                 **condition,
             )

@@ -144,6 +144,10 @@ class SpanReader:
         """The mean cross-entropy of starts and ends."""
         return model(**batch).loss
 
+    def weight(self, batch: Mapping[str, torch.Tensor]) -> int:
+        """Its rows: each has a start and an end."""
+        return len(batch["start_positions"])
+
     def outputs(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         """The scores of starts and of ends."""
         said = model(**batch)

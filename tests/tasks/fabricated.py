@@ -10,6 +10,7 @@ from typing import Any
 from tasks.bench import task as tasks
 from tasks.bench.cell import Cell
 from tasks.bench.config import Training
+from tasks.bench.sources import hash_of
 from tasks.bench.store import Store
 
 ANSWERS = ("Paris", "in 1848", "", "the river")
@@ -80,7 +81,7 @@ def cell(
     return Cell(
         name or f"{task}-{dataset}-{backbone}-{Path(method).stem}-s{seed}-{_hash(text)[:10]}",
         identity,
-        {"facts": known, "splits": splits, "notes": list(notes)},
+        {"facts": known, "splits": splits, "notes": list(notes), "code": dict.fromkeys(["tasks"], hash_of("tasks"))},
         shown,
         {"loss": [4.0 - 0.01 * step for step in range(200)], "trials": [], "peeks": [], **(log or {})},
     )

@@ -18,7 +18,8 @@ from tasks.bench.overlap import WORDS, shares_a_run
 from tasks.bench.run import build, run
 from tasks.bench.store import Store
 from tasks.bench.suite import single
-from tasks.metrics.rouge import RougeL, rouge_l
+from tasks.metrics.rouge import RougeL
+from tasks.metrics.rouge_rules import rouge_l
 from tasks.mini import instruct as world
 
 SMALL = {"steps": 2, "batch_size": 4, "fit_sample": 4, "eval_batch_size": 8, "max_length": 256, "max_new_tokens": 0}

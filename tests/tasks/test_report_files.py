@@ -11,9 +11,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tasks.__main__ import app
-from tasks.bench import commandline
+from tasks.bench import commandline, plain
 from tasks.bench.errors import InputError
-from tasks.bench.report import belonging, latex, markdown, plain, publish, published, report, tables, wide
+from tasks.bench.report import belonging, latex, markdown, publish, published, report, tables, wide
 from tasks.bench.report.details import CELLS
 from tasks.bench.report.found import read
 from tasks.bench.report.gathered import gather

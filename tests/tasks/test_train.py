@@ -60,6 +60,9 @@ class Rows:
     def loss(self, model, batch):
         return model(**batch)
 
+    def weight(self, batch):
+        return len(batch["x"])
+
 
 def test_what_was_not_named_does_not_move():
     model = Line()

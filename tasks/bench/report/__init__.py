@@ -10,11 +10,11 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tasks.bench.report import belonging, latex, markdown, page, published, wide
-from tasks.bench.report.assembled import page as assembled
+from tasks.bench import durable
+from tasks.bench.report import belonging, latex, markdown, published, wide
 from tasks.bench.report.found import read
 from tasks.bench.report.gathered import Gathered, gather
-from tasks.bench.store import Store, _write
+from tasks.bench.store import Store
 from tasks.bench.suite import Suite
 
 
@@ -33,13 +33,15 @@ def report(
     Raises:
         InputError: a table would mix protocols, which was not allowed, or a cell cannot be read.
     """
+    from tasks.bench.report import assembled, page  # they draw, and what they draw with takes a second to import
+
     own = belonging.of(suite, read(store))
     found = gather(own.cells, store, allow_mixed=allow_mixed)
     counts = _counts(own)
     numbers = published.read()
     beside = [numbers.beside(table) for table in found.tables] + [numbers.over(each.tables) for each in found.summaries]
     others = [sheet for sheet in beside if sheet is not None]
-    told = page.html(assembled(suite.name, found, counts, numbers, pictures=pictures, folder=folder))
+    told = page.html(assembled.page(suite.name, found, counts, numbers, pictures=pictures, folder=folder))
     text = terminal(found, counts)
     files = {
         f"{suite.name}_wide.csv": wide.text(found.tables),
@@ -49,8 +51,9 @@ def report(
         "report.html": told,
     }
     store.export()
-    for name, content in files.items():
-        _write(store.root / name, content.encode())
+    with durable.told(store.root):
+        for name, content in files.items():
+            durable.write(store.root / name, content.encode())
     return text
 
 

@@ -5,11 +5,9 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tasks.bench.errors import InputError
-from tasks.bench.store import Store
+from tasks.bench.store import FINISHED, Store, outdated
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +59,14 @@ def read(store: Store, names: Iterable[str] | None = None) -> Iterator[Found]:
     """Cells of a store by name, all of them unless said; what is missing is left out.
 
     Raises:
-        InputError: a file of a cell cannot be read.
+        InputError: a file of a cell is not what was written.
     """
-    there = (store.cells / name / "result.json" for name in (store.names() if names is None else names))
-    for folder in (path.parent for path in there if path.is_file()):
-        config, result = _json(folder / "config.json"), _json(folder / "result.json")
-        facts = result["facts"]
-        yield Found(folder.name, store.state(folder.name), config, facts, result["splits"], result["notes"])
+    for name in store.names() if names is None else names:
+        if store.stamp(name):
+            result = store.result(name)
+            status = result["facts"]["status"]
+            state = "stale" if status in FINISHED and outdated(result) else status
+            yield Found(name, state, store.config(name), result["facts"], result["splits"], result["notes"])
 
 
 def some_records(store: Store, cell: Found, count: int) -> list[dict[str, Any]]:
@@ -77,12 +76,6 @@ def some_records(store: Store, cell: Found, count: int) -> list[dict[str, Any]]:
 
 
 def log(store: Store, cell: Found) -> dict[str, Any]:
-    """What happened in a cell's run: the loss of each step, gates, trials."""
-    return _json(store.cells / cell.name / "log.json")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): remove the cell's folder and run it again") from None
+    """What happened in a cell's run: the loss of each step, gates, trials; nothing where it is not kept."""
+    path = store.cells / cell.name / "log.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tasks.bench.report.plain import visible
+from tasks.bench.plain import visible
 from tasks.bench.report.sheet import Column, Figure, Sheet
 
 HEAD = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"

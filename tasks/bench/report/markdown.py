@@ -4,7 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from tasks.bench.report.plain import visible
+from tasks.bench.plain import visible
 from tasks.bench.report.sheet import Column, Figure, Sheet
 
 WIDTH = 120

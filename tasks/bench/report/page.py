@@ -10,11 +10,11 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tasks.bench.plain import visible
 from tasks.bench.report.captions import Captioned
 from tasks.bench.report.details import CELLS, RECORDS, Behind
 from tasks.bench.report.drawings import BINS, Gates
 from tasks.bench.report.found import Found
-from tasks.bench.report.plain import visible
 from tasks.bench.report.sheet import Sheet
 
 HERE = Path(__file__).parent

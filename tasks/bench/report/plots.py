@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from tasks.bench.plain import visible
 from tasks.bench.report.overall import Ranking
-from tasks.bench.report.plain import visible
 
 INK, RULE = "#0a0b0c", "#d0d1d2"
 """Stand for the page's colors of text and of thin lines, so that a dark page gets light ones."""

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from tasks.bench.report.plain import inert
+from tasks.bench.plain import inert
 from tasks.bench.report.tables import Line, Table
 
 

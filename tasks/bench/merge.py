@@ -1,0 +1,82 @@
+"""Stores of several machines in one: a cell that two of them hold must have the same numbers in both.
+
+Everything is compared before anything is copied, and sources are only read.
+"""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.bench.errors import InputError
+from tasks.bench.store import Store
+
+NUMBERS = ("n", "n_expected", "extract_fail", "empty", "truncated")
+"""What two runs of one cell agree on beside their scores; times, memory and machines may differ."""
+NEAR = 1e-9
+"""Relative difference of sums that were added up on two machines."""
+
+
+def merge(target: Store, sources: Sequence[Store]) -> list[str]:
+    """Bring the cells of the sources into the target; the names of those that it did not have.
+
+    A cell without numbers gives way to one that has some.
+
+    Raises:
+        InputError: a source is none, a cell is broken, or two stores disagree about one.
+    """
+    chosen: dict[str, Store] = {name: target for name in target.names()}
+    for source in sources:
+        if not source.cells.is_dir():
+            raise InputError(f"{source.root} holds no cells: give the folder that --results named")
+        for name in source.names():
+            chosen[name] = _better(chosen[name], source, name) if name in chosen else source
+    fresh = [name for name, source in chosen.items() if source is not target]
+    for name in fresh:
+        _copy(chosen[name], target, name)
+    target.export()
+    return fresh
+
+
+def _better(one: Store, other: Store, name: str) -> Store:
+    """Which of two stores to take a cell from: the first, unless only the second has numbers."""
+    if not other.has(name):
+        return one
+    if not one.has(name):
+        return other
+    if difference := _difference(one.result(name), other.result(name)):
+        raise InputError(
+            f"{one.cells / name} and {other.cells / name} differ in {difference}: "
+            "one configuration has one result, so find out which is right and remove the other"
+        )
+    return one
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first number in which two results differ; empty where there is none."""
+    numbers, others = _numbers(one), _numbers(other)
+    for key in sorted({*numbers, *others}):
+        a, b = numbers.get(key), others.get(key)
+        if a != b and not (isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=NEAR)):
+            return f"{key} ({a} and {b})"
+    return ""
+
+
+def _numbers(result: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for split, part in result["splits"].items():
+        found |= {f"{split} {key}": part.get(key) for key in NUMBERS}
+        found |= {f"{split} {metric}": float(value) for metric, (value, _) in part["scores"].items()}
+    return found
+
+
+def _copy(source: Store, target: Store, name: str) -> None:
+    """Copy a cell's plain files; what is only linked to stays where it is."""
+    with target.lock(name, wait=True), target.unfinished() as whole:
+        shutil.copytree(source.cells / name, whole, dirs_exist_ok=True, ignore=_links)
+        target.settle(whole, name)
+
+
+def _links(folder: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if Path(folder, name).is_symlink()]

@@ -1,0 +1,125 @@
+"""Which of our source files a number depends on, and whether they still say what they said when it was made.
+
+A file is known by a hash of its code alone: comments, docstrings and layout do not count. What a number depends on is
+found by following imports from its task, its backbone and its method; what only keeps or shows numbers does not count.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OURS = ("tasks", "zeroinit")
+ROOM = "tasks.bench.run"
+"""Where every run passes."""
+FOUND_BY_NAME = ("zeroinit/seams",)
+"""Folders of files that are imported by a name known only at run time."""
+KEEPERS = frozenset(f"tasks.bench.{name}" for name in ("store", "provenance", "progress", "errors"))
+"""They keep or show numbers, and make none."""
+STARTED = time.time()
+"""What changed after it was imported is not what ran."""
+
+
+def of(task: str, backbone: str, method: object | None) -> dict[str, str]:
+    """The files that a cell's numbers depend on: their modules, and a hash of what each said when it was imported."""
+    roots = [ROOM, f"tasks.{task}", f"tasks.backbones.{backbone}", *_classes(type(method))]
+    for folder in FOUND_BY_NAME:
+        roots += [f"{folder.replace('/', '.')}.{path.stem}" for path in sorted((ROOT / folder).glob("[!_]*.py"))]
+    return {name: "changed meanwhile" if _touched(name) else hash_of(name) for name in _reached(tuple(roots))}
+
+
+def changed(recorded: Mapping[str, str]) -> list[str]:
+    """The modules that no longer say what was recorded."""
+    return [name for name, said in recorded.items() if hash_of(name) != said]
+
+
+@functools.cache
+def hash_of(module: str) -> str:
+    """What a module said when this process asked first; empty where there is none."""
+    path = _file(module)
+    if path is None:
+        return ""
+    tree = _Bare().visit(ast.parse(path.read_bytes()))
+    # Unparsed, because the form of a dump is another in every version of Python.
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
+
+
+def _touched(module: str) -> bool:
+    path = _file(module)
+    return path is None or path.stat().st_mtime > STARTED
+
+
+def _classes(method: type) -> list[str]:
+    """The modules of a method's class and of those it extends; a file given by the user is part of the cell's name."""
+    own = getattr(method, "source", None)
+    return [kind.__module__ for kind in method.__mro__ if own is None or kind is not method]
+
+
+def read_all() -> None:
+    """Hash every file of ours now: the processes that are forked from this one need not."""
+    for top in OURS:
+        for path in (ROOT / top).rglob("*.py"):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            hash_of(module.removesuffix(".__init__"))
+
+
+class _Bare(ast.NodeTransformer):
+    """Leave out strings that stand alone: docstrings."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+
+@functools.cache
+def _reached(roots: tuple[str, ...]) -> tuple[str, ...]:
+    """These modules of ours and all that they import, anywhere in their code."""
+    seen, waiting = set[str](), list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen and name not in KEEPERS and _file(name) is not None:
+            seen.add(name)
+            waiting += _imports(name)
+    return tuple(sorted(seen))
+
+
+@functools.cache
+def _imports(name: str) -> tuple[str, ...]:
+    path = _file(name)
+    found = _imported(ast.parse(path.read_bytes()).body, name) if path is not None else ()
+    return tuple(module for module in found if module.split(".")[0] in OURS)
+
+
+def _imported(nodes: Iterable[ast.AST], name: str) -> Iterator[str]:
+    """What a module imports when others import it, be it late; not what is for type checkers."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), name.rpartition(".")[0])
+            yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'")):
+            yield from _imported(ast.iter_child_nodes(node), name)
+
+
+def _file(module: str) -> Path | None:
+    """A module's source; None where it is nowhere, or was given to a run as a file, which is part of its name."""
+    if module.split(".")[0] in OURS:
+        base = ROOT.joinpath(*module.split("."))
+        return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    return _file_of_others(module)
+
+
+@functools.cache
+def _file_of_others(module: str) -> Path | None:
+    if module in sys.builtin_module_names or module in sys.stdlib_module_names:
+        return None
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
