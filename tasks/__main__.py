@@ -20,7 +20,6 @@ from tasks.bench.planned import Planned, Rerun
 from tasks.bench.store import Store
 from tasks.bench.suite import plan as plan_of
 from tasks.bench.suite import read
-from tasks.bench.tables import tables
 
 app = flags.new_app("The zeroinit benchmark suite.")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -102,19 +101,27 @@ def run(
 
 
 @app.command()
-def report(suite: SuiteName, results: flags.Results = flags.LOCAL) -> None:
-    """Derive results.csv and the tables of a suite from its finished cells; nothing runs."""
-    chosen = {
-        (choice.tier, choice.task, choice.backbone, choice.method, choice.seed) for choice, _ in read(suite).cells()
-    }
-    store = Store(results)
-    store.export()
-    rows = [
-        row for row in store.rows() if (row["tier"], row["task"], row["backbone"], row["method"], row["seed"]) in chosen
-    ]
-    text = tables(rows)
-    (results / f"{Path(suite).stem}.md").write_text(text, encoding="utf-8")
-    print(text, end="")
+def report(
+    suite: SuiteName,
+    results: flags.Results = flags.LOCAL,
+    allow_mixed: Annotated[bool, typer.Option(help="Put two protocols into one column, each number marked.")] = False,
+    publish: Annotated[bool, typer.Option(help="Write the snapshot results/SUITE, which is committed.")] = False,
+    embed_inputs: Annotated[bool, typer.Option(help="Show the pictures of --data on the page.")] = False,
+    data: flags.Data = None,
+) -> None:
+    """Derive the tables and the page of a suite from its cells; nothing runs."""
+    from tasks.bench import report as reports
+
+    if embed_inputs != (data is not None):
+        raise InputError("--embed-inputs and --data go together: the folder holds the pictures that are to be shown")
+    if embed_inputs and publish:
+        raise InputError("--publish takes no --embed-inputs: what is committed never holds inputs")
+    if publish:
+        from tasks.bench.report.publish import publish as snapshot
+
+        print(snapshot(read(suite), Store(results), flags.LOCAL.parent, allow_mixed=allow_mixed), end="")
+    else:
+        print(reports.report(read(suite), Store(results), allow_mixed=allow_mixed, folder=data), end="")
 
 
 @app.command("merge")

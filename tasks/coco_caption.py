@@ -156,6 +156,13 @@ class CocoCaption(Task):
             left_out += len(bad) * (role != "train" or len(paths) == 1)
         return pools, notes, left_out
 
+    def pictures(self, config: Mapping[str, Any], folder: Path | None) -> Mapping[str, Path]:
+        """Those that are painted here, or in a folder that holds the official files too."""
+        generated = config["tier"] == "mini" and not config["sources"]
+        where = mini.folder() if generated else folder
+        found = files.official(where) if where else {}
+        return {_name(picture): picture.file for path in found.values() for picture in files.pictures(path, where)[0]}
+
     def reader(self, tokenizer: Any, run: Run) -> Any:
         """Prompts and captions, with the features of the pictures."""
         from tasks.backbones import _vision

@@ -86,6 +86,7 @@ class Instruct(Task):
         "vicuna": ("answer_words",),
     }
     lower: ClassVar = frozenset(LIKELIHOODS)
+    neutral: ClassVar = frozenset({"answer_tokens", "answer_words"})
     digits: ClassVar = dict.fromkeys(LIKELIHOODS, 3)
     fields = Fields
 

@@ -99,6 +99,7 @@ def describe(
         "n_fit": len(data.fit) if config.trains else 0,
         "weights_sha256": host.weights_sha256,
         "fingerprint": fingerprint(config, taught),
+        "blind": taught.blind,
         # A saved adapter has left the start behind.
         "step0_distance": taught.step0 if config.choice.adapter is None else None,
         "learning_rate": chosen.run.training.learning_rate,

@@ -121,8 +121,8 @@ def main(task: str, arguments: Sequence[str] | None = None) -> int:
 def run_single(choice: Choice, settings: dict[str, Any], store: Store) -> None:
     """Run a cell unless it is there, and print its table."""
     from tasks.bench.parallel import check
+    from tasks.bench.report import tables
     from tasks.bench.suite import single
-    from tasks.bench.tables import tables
 
     config = single(choice, settings)
     check(config)
@@ -137,7 +137,7 @@ def run_single(choice: Choice, settings: dict[str, Any], store: Store) -> None:
         return
     for note in store.result(config.cell)["notes"]:
         print(f"note: {note}", file=sys.stderr)
-    print(tables(store.rows_of(config.cell)), end="")
+    print(tables(store, [config.cell]), end="")
     print(f"\n{store.cells / config.cell}")
 
 

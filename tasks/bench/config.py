@@ -136,11 +136,11 @@ class Run:
             "dataset": self.dataset,
             "tier": choice.tier,
             "backbone": choice.backbone,
-            "checkpoint": _named(choice.checkpoint),
-            "method": _named(choice.method) if choice.method.endswith(".py") else choice.method,
+            "checkpoint": named(choice.checkpoint),
+            "method": named(choice.method) if choice.method.endswith(".py") else choice.method,
             "seed": choice.seed,
-            "sources": {role: _named(str(path)) for role, path in sorted(task.sources(self).items())},
-            "adapter": _named(choice.adapter and str(choice.adapter)),
+            "sources": {role: named(str(path)) for role, path in sorted(task.sources(self).items())},
+            "adapter": named(choice.adapter and str(choice.adapter)),
             "limit": choice.limit,
             "skip_bad": choice.skip_bad,
             "device": self.device,
@@ -197,7 +197,7 @@ def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:
     """
     method = _method(choice.method)
     kinds = {"training": Training, "task": tasks.get(choice.task).fields} | ({"method": method} if method else {})
-    values = _assign(kinds, _merged(settings))
+    values = _assign(kinds, merged(settings))
     if choice.adapter:
         values["method"] = _saved(choice.adapter)[1]
     if values["training"].get("grid") == "declared":
@@ -211,7 +211,7 @@ def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:
     return Run(choice, _device(choice.device), groups["training"], groups["task"], groups.get("method"))
 
 
-def _merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All layers in one; a later `steps` takes back the `epochs` of an earlier one."""
     settings: dict[str, Any] = {}
     for layer in layers:
@@ -317,7 +317,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _named(what: str | None) -> str | None:
+def named(what: str | None) -> str | None:
     """A file or folder by its name and content; anything else as it is."""
     if what is None or not Path(what).exists():
         return what

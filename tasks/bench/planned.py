@@ -14,7 +14,6 @@ from tasks.bench.config import Run
 from tasks.bench.errors import InputError
 from tasks.bench.estimate import estimates
 from tasks.bench.store import FINISHED, Store
-from tasks.bench.tables import tables
 
 Rerun = Literal["failed", "stale", "none"]
 TODO: Mapping[Rerun, Sequence[str]] = {
@@ -73,12 +72,20 @@ class Planned:
         Raises:
             InputError: the store does not take them.
         """
-        text = tables([row for run in self.runs for row in self.store.rows_of(run.cell)])
+        text = self._tables()
         if stale := self._stale():
             text += f"\nOf other code than today's, to be run again by --rerun stale: {', '.join(stale)}\n"
         with durable.told(self.store.root):
             durable.write(self.store.root / f"{self.name}.md", text.encode())
         return text
+
+    def _tables(self) -> str:
+        from tasks.bench.report import tables  # behind a second of imports
+
+        try:
+            return tables(self.store, [run.cell for run in self.runs])
+        except InputError as error:  # what is finished stays finished
+            return f"There are no tables: {error}\n"
 
     def _fill(self) -> None:
         with contextlib.suppress(InputError):  # a store that takes nothing more is noticed by its cells

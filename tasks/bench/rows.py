@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.bench.plain import inert
+
 COLUMNS = (
     *("cell", "task", "dataset", "split", "n", "n_expected", "tier", "backbone", "checkpoint", "method", "seed"),
     *("metric", "value", "stderr", "trainable_params", "head_params", "total_params", "train_seconds"),
@@ -43,5 +45,5 @@ def csv_of(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: inert(value) for column, value in row.items()} for row in rows)
     return text.getvalue()

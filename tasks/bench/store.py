@@ -64,7 +64,7 @@ class Store:
 
     def outdated(self, name: str) -> list[str]:
         """The modules that say something else than when the cell was made; `unknown` where that was not recorded."""
-        return sources.changed(self.result(name).get("code") or {"unknown": "?"})
+        return outdated(self.result(name))
 
     def stamp(self, name: str) -> Stamp:
         """What tells one writing of a cell from another."""
@@ -213,6 +213,11 @@ class Store:
         old = self.result(name)
         ranks = [RANK[each["facts"]["status"]] for each in (old, new)]
         return ranks[0] < ranks[1] or (ranks[0] == ranks[1] and (ranks[1] < 2 or old.get("code") != new.get("code")))
+
+
+def outdated(result: Mapping[str, Any]) -> list[str]:
+    """As `Store.outdated`, of a result that was read."""
+    return sources.changed(result.get("code") or {"unknown": "?"})
 
 
 def _read(path: Path) -> dict[str, Any]:

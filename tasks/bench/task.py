@@ -129,6 +129,8 @@ class Task(abc.ABC):
     """The metrics a comparison table shows, by dataset."""
     lower: ClassVar[frozenset[str]] = frozenset()
     """The metrics of which less is better."""
+    neutral: ClassVar[frozenset[str]] = frozenset()
+    """The metrics of which neither more nor less is better."""
     digits: ClassVar[Mapping[str, int]] = {}
     """Decimals that a table shows of a metric; 1 where nothing is said."""
     fields: ClassVar[type]
@@ -151,6 +153,10 @@ class Task(abc.ABC):
 
         A task whose data sets are never put together has none.
         """
+        return {}
+
+    def pictures(self, config: Mapping[str, Any], folder: Path | None) -> Mapping[str, Path]:
+        """Pictures by example, for a report to show: of the generated world, or those in what was given as `--data`."""
         return {}
 
     @abc.abstractmethod

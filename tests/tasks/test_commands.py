@@ -191,7 +191,7 @@ def test_a_failing_cell_never_stops_the_suite(capsys, squad_file, tmp_path):
     (tmp_path / "r/results.csv").unlink()
     assert tasks_command("report", suite, "--results", tmp_path / "r") == 0
     assert (tmp_path / "r/results.csv").read_bytes() == before
-    assert (tmp_path / "r/mixed.md").read_text() == capsys.readouterr().out
+    assert (tmp_path / "r/mixed.md").read_text().startswith(capsys.readouterr().out)
 
 
 def test_a_process_that_dies_is_a_failed_cell(small_run, tmp_path, capsys, monkeypatch):

@@ -40,7 +40,7 @@ def printed(published, source: str | None = None) -> dict[tuple[str, str], float
 
 
 def test_every_row_says_what_it_is_and_where_from(published):
-    assert {row["task"] for row in published} == {"vtab", "squad", "scienceqa", "coco_caption"}
+    assert {row["task"] for row in published} == {"vtab", "squad", "scienceqa", "coco_caption", "instruct"}
     for row in published:
         assert row["source"]
         assert row["selection"]
@@ -51,6 +51,33 @@ def test_every_row_says_what_it_is_and_where_from(published):
     keys = [tuple(row[key] for key in ("task", "dataset", "metric", "method", "source")) for row in published]
     assert len(set(keys)) == len(keys)
     assert {row["metric"] for row in published if row["task"] == "vtab"} == {"accuracy", "trainable_params_millions"}
+
+
+def values(published, **wanted) -> dict[str, float]:
+    """A method's numbers by metric."""
+    return {r["metric"]: float(r["value"]) for r in published if all(r[key] == value for key, value in wanted.items())}
+
+
+def test_data_sets_are_named_and_scaled_as_our_cells_are(published):
+    for row in published:
+        known = tasks.get(row["task"]).datasets
+        assert row["dataset"] in known or (row["task"] == "vtab" and row["dataset"] in (*MEANS, "all")), row
+        if row["metric"] in ("bleu4", "cider", "meteor", "spice"):
+            assert 10 < float(row["value"]) < 200, "captions are scored times 100"
+
+
+def test_what_the_paper_says_of_efficiency_captions_and_layers_is_there(published):
+    table = {"task": "instruct", "source": "LLaMA-Adapter, ICLR 2024, table 1; arXiv v1, table 3"}
+    assert values(published, method="LLaMA-Adapter", **table) == {
+        **{"trainable_params_millions": 1.2, "storage_megabytes": 4.7, "training_hours": 1.0},
+    }
+    assert values(published, method="Alpaca-LoRA", **table)["training_hours"] == 1.5
+    assert values(published, task="coco_caption", method="LLaMA-Adapter V2") == {"bleu4": 36.2, "cider": 122.2}
+    depth = "LLaMA-Adapter, prompts in the last {} layers"
+    found = [values(published, method=depth.format(layers))["accuracy"] for layers in (10, 20, 30, 32)]
+    assert found == [55.95, 73.36, 83.85, 81.03]
+    ablations = {r["selection"] for r in published if "an ablation" in r["note"]}
+    assert ablations == {"reported on the validation split, not on test"}
 
 
 def test_all_nineteen_of_25_methods_are_there(vtab):

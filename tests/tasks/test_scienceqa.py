@@ -15,10 +15,10 @@ from tasks._scienceqa_files import Problem
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice, Run
 from tasks.bench.errors import InputError
+from tasks.bench.report import tables
 from tasks.bench.run import build, run
 from tasks.bench.store import Store
 from tasks.bench.suite import single
-from tasks.bench.tables import tables
 from tasks.metrics.scienceqa_rules import Labels
 from tasks.mini import scienceqa as mini
 from tasks.outputs.lm import Said
@@ -234,7 +234,7 @@ def test_a_cell_runs_and_its_table_shows_what_was_scored(sciences, tmp_path, sco
     config = sciences(settings={"scoring": scoring, "method.length": 2, "report_limit": 6})
     store = Store(tmp_path / "r")
     cell = run(config, store)
-    header = tables(store.rows_of(cell.name)).splitlines()[2]
+    header = tables(store, [cell.name]).splitlines()[2]
     assert " accuracy ↑" in header
     assert ("accuracy_likelihood ↑" in header) == (scoring != "generate")
     facts = cell.result["facts"]

@@ -16,6 +16,7 @@ from tasks._vtab_sets import DATASETS
 from tasks.bench import commandline
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice
+from tasks.bench.report import tables
 from tasks.bench.run import run
 from tasks.bench.store import Store
 from tasks.bench.suite import single
@@ -126,9 +127,8 @@ def test_a_test_selected_number_says_so_everywhere(pack, tmp_path):
     assert row["selection"].startswith("TEST-SELECTED")
     assert row["protocol"] == "vtab/test-best10 dtd, version 1"
     assert cell.log["peeks"] == [(10, row["value"])]
-    from tasks.bench.tables import tables
-
-    assert "TEST-SELECTED" in tables(Store(tmp_path / "r").rows())
+    store = Store(tmp_path / "r")
+    assert "TEST-SELECTED" in tables(store, store.names())
 
 
 def test_class_folders_are_divided_by_content_and_partial(folders, tmp_path):

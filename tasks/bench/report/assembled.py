@@ -1,0 +1,42 @@
+"""The page of a report, put together from what was gathered."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks.bench.report import details, drawings, plots
+from tasks.bench.report.captions import captions
+from tasks.bench.report.gathered import Gathered
+from tasks.bench.report.page import Overview, Page, Section
+from tasks.bench.report.published import Numbers
+
+DRAWN = 10
+"""Tables that have drawings; each takes about half a second."""
+
+Looks = Mapping[str, plots.Look]
+"""How each method is drawn."""
+
+
+def page(
+    suite: str, found: Gathered, counts: Sequence[str], numbers: Numbers, *, pictures: bool, folder: Path | None
+) -> Page:
+    """Everything that the page shows; `pictures` lets those of the generated world in, a `folder` those in it."""
+    looks = plots.looks(sorted({line.label for table in found.tables for line in table.lines}))
+    sections = [Section(found.compared[table], numbers.beside(table)) for table in found.tables]
+    for place, table in enumerate(found.tables[:DRAWN]):
+        sections[place] = sections[place]._replace(
+            pareto=drawings.pareto(table, looks, found.links),
+            curves=drawings.curves(table, found.store, looks),
+            gates=drawings.gates(table, found.store),
+            captions=captions(table, found.store, folder) if pictures else [],
+        )
+    undrawn = max(0, len(found.tables) - DRAWN)
+    behind = list(details.behind(found.tables, found.store))
+    return Page(suite, counts, _overviews(found, numbers, looks), sections, undrawn, behind, found.failed)
+
+
+def _overviews(found: Gathered, numbers: Numbers, looks: Looks) -> list[Overview]:
+    overviews = [Overview(each.sheet, "", numbers.over(each.tables)) for each in found.summaries]
+    if found.ranking is None or found.ranked is None:
+        return overviews
+    drawn = plots.critical(found.ranking, looks, "Mean ranks of methods over all tables, with the critical difference")
+    return [Overview(found.ranked, drawn, None), *overviews]
