@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 _taken: tuple[str, bool | None] | None = None
 
 
-def take(commit: tuple[str, bool | None]) -> None:
+def take(told: tuple[str, bool | None]) -> None:
     """From now on the code of this process is of that commit: it was sent here without its history."""
     global _taken
-    _taken = commit
+    _taken = told
+    commit.cache_clear()
 
 
 @functools.cache
