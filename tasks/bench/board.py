@@ -18,7 +18,7 @@ FILL = 20
 """Seconds between two tables while cells finish."""
 TRAINED = 0.9
 """The share of its work that a cell has behind it when it is trained."""
-BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
 class Board:
@@ -39,17 +39,20 @@ class Board:
 
     def moved(self, cell: str, what: str, done: int, total: int) -> None:
         """So many of the steps of what a cell does now are over."""
-        self.words[cell] = (what, done, total)
         if what == "train" and total:
             self.shares[cell] = max(self.shares.get(cell, 0.0), TRAINED * done / total)
         if self.here:
-            bar = self.bars.get(cell)
-            if bar is None:
-                bar = self.bars[cell] = tqdm(leave=False, file=sys.stderr)
-            if (bar.desc, bar.total) != (f"{cell} {what}: ", total):
-                bar.reset(total)
-                bar.set_description(f"{cell} {what}", refresh=False)
-            bar.update(done - bar.n)
+            self._draw(cell, what, done, total)
+        self.words[cell] = (what, done, total)
+
+    def _draw(self, cell: str, what: str, done: int, total: int) -> None:
+        before = self.words.get(cell)
+        if before is None:
+            self.bars[cell] = tqdm(total=total, desc=f"{cell} {what}", leave=False, file=sys.stderr)
+        elif (before[0], before[2]) != (what, total):
+            self.bars[cell].reset(total)
+            self.bars[cell].set_description(f"{cell} {what}", refresh=False)
+        self.bars[cell].update(done - self.bars[cell].n)
 
     def ended(self, cell: str, how: Ended) -> None:
         """A cell is over, here or elsewhere."""
@@ -90,4 +93,4 @@ class Board:
         if not behind:
             return "time left unknown"
         seconds = (time.monotonic() - self.began) * (sum(self.weights.values()) - behind) / behind
-        return f"about {tqdm.format_interval(seconds)} left"
+        return f"about {tqdm.format_interval(round(seconds))} left"

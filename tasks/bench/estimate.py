@@ -1,5 +1,6 @@
 """How long a cell will take: as long as finished ones like it took, by the examples that it trains on."""
 
+import contextlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.bench.config import Run
-from tasks.bench.store import FINISHED, Store
+from tasks.bench.store import Store
 
 ENOUGH = 20
 """Finished cells alike that are looked at."""
@@ -44,10 +45,12 @@ def estimates(runs: Sequence[Run], store: Store) -> dict[str, float | None]:
 def _took(store: Store) -> dict[tuple[Any, ...], list[Took]]:
     found: dict[tuple[Any, ...], list[Took]] = defaultdict(list)
     for name in _some(store.names()):
-        if store.status(name) in FINISHED:
+        if store.has(name):
             config, result = store.config(name), store.result(name)
-            for kind in _kinds(config):
-                found[kind].append(_measured(config["settings"]["training"], result))
+            with contextlib.suppress(KeyError, TypeError):  # what is no cell is told elsewhere
+                measured = _measured(config["settings"]["training"], result)
+                for kind in _kinds(config):
+                    found[kind].append(measured)
     return found
 
 

@@ -16,8 +16,9 @@ import contextlib
 import gzip
 import hashlib
 import json
+import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,11 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.cells = root / "cells"
+        self._seen: dict[tuple[str, str], tuple[Stamp, Any]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What was read stays where it was read."""
+        return Store, (self.root,)
 
     def state(self, name: str) -> str:
         """`missing`, `running` in some process, `stale` (its code has changed since), or the status it ended with."""
@@ -56,7 +62,7 @@ class Store:
 
     def status(self, name: str) -> str:
         """What a cell's run ended as: `done`, `partial`, `failed`, `cancelled`; else `missing`."""
-        return self.result(name)["facts"]["status"] if self.stamp(name) else "missing"
+        return self._look(name)[0]
 
     def has(self, name: str) -> bool:
         """Whether a cell has numbers."""
@@ -64,23 +70,45 @@ class Store:
 
     def outdated(self, name: str) -> list[str]:
         """The modules that say something else than when the cell was made; `unknown` where that was not recorded."""
-        return outdated(self.result(name))
+        return self._look(name)[1]
+
+    def _look(self, name: str) -> tuple[str, list[str]]:
+        def look() -> tuple[str, list[str]]:
+            result = self.result(name)
+            return result["facts"]["status"], outdated(result)
+
+        return self._once("look", name, look) or ("missing", [])
+
+    def _once(self, what: str, name: str, read: Callable[[], Any]) -> Any:
+        """What is to be known of a cell, read anew when it was written anew; None where it is missing."""
+        stamp = self.stamp(name)
+        if stamp is None:
+            return None
+        seen = self._seen.get((what, name))
+        if seen is None or seen[0] != stamp:
+            seen = self._seen[what, name] = (stamp, read())
+        return seen[1]
 
     def stamp(self, name: str) -> Stamp:
         """What tells one writing of a cell from another."""
         try:
-            status = (self.cells / name / "result.json").stat()
+            # Of ten thousand cells, making paths takes longer than looking.
+            status = os.stat(f"{self.cells}/{name}/result.json")  # noqa: PTH116
         except OSError:
             return None
         return status.st_mtime_ns, status.st_ino
 
     def names(self) -> list[str]:
         """All cells, in order of name."""
-        return sorted(path.parent.name for path in self.cells.glob("*/result.json"))
+        try:
+            there = os.listdir(self.cells)  # noqa: PTH208
+        except OSError:
+            return []
+        return sorted(name for name in there if self.stamp(name))
 
     def config(self, name: str) -> dict[str, Any]:
         """Everything that a cell's numbers depend on."""
-        return _read(self.cells / name / "config.json")
+        return _read(f"{self.cells}/{name}/config.json")
 
     def result(self, name: str) -> dict[str, Any]:
         """A cell's scores by split, and the facts about its run.
@@ -88,10 +116,10 @@ class Store:
         Raises:
             InputError: it is no longer what was written.
         """
-        path = self.cells / name / "result.json"
+        path = f"{self.cells}/{name}/result.json"
         result = _read(path)
         if not isinstance(result.get("facts"), dict) or result["facts"].get("status") not in RANK:
-            raise InputError(f"{path} says no status: remove the folder {path.parent}, and the cell runs again")
+            raise InputError(f"{path} says no status: remove its folder, and the cell runs again")
         return result
 
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
@@ -105,16 +133,16 @@ class Store:
 
     def rows_of(self, name: str) -> list[Row]:
         """The rows of one cell; none where it is missing."""
-        if self.stamp(name) is None:
-            return []
-        try:
-            return rows_of(name, self.config(name), self.result(name))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{self.cells / name} is no cell ({error!r}): remove it, and the cell runs again"
-            ) from None
+
+        def rows() -> list[Row]:
+            try:
+                return rows_of(name, self.config(name), self.result(name))
+            except (KeyError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"{self.cells / name} is no cell ({error!r}): remove it, and the cell runs again"
+                ) from None
+
+        return self._once("rows", name, rows) or []
 
     def export(self) -> Path:
         """Derive `results.csv` from the cells; whoever writes it last has seen every cell.
@@ -196,7 +224,7 @@ class Store:
         target = self.cells / name
         durable.settle(whole)
         if target.exists():
-            if not self._gives_way(name, _read(whole / "result.json")):
+            if not self._gives_way(name, _read(f"{whole}/result.json")):
                 return
             target.rename(whole.with_name("before"))
         try:
@@ -220,21 +248,20 @@ def outdated(result: Mapping[str, Any]) -> list[str]:
     return sources.changed(result.get("code") or {"unknown": "?"})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     """One of a cell's files of JSON.
 
     Raises:
         InputError: it is none.
     """
     try:
-        value = json.loads(path.read_bytes())
+        with open(path, "rb") as file:  # noqa: PTH123
+            value = json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(
-            f"{path} cannot be read ({reason}): remove the folder {path.parent}, and the cell runs again"
-        ) from None
+        raise InputError(f"{path} cannot be read ({reason}): remove its folder, and the cell runs again") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds no object: remove the folder {path.parent}, and the cell runs again")
+        raise InputError(f"{path} holds no object: remove its folder, and the cell runs again")
     return value
 
 

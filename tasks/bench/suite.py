@@ -76,6 +76,11 @@ def read(name: str) -> Suite:
         raise InputError(
             f"there is no suite {name!r}: choose one of {', '.join(discover.names('suite'))} or a .toml file"
         )
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _parsed(path: Path, _modified: int) -> Suite:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -112,7 +117,13 @@ def single(choice: Choice, settings: Mapping[str, Any]) -> Run:
 
 def of_tier(choice: Choice) -> dict[str, Any]:
     """What the suite named after a tier sets for a cell."""
-    return read(choice.tier).settings(choice) if choice.tier in discover.names("suite") else {}
+    suite = _suite_of(choice.tier)
+    return suite.settings(choice) if suite is not None else {}
+
+
+@functools.cache
+def _suite_of(tier: str) -> Suite | None:
+    return read(tier) if tier in discover.names("suite") else None
 
 
 def plan(
@@ -128,13 +139,18 @@ def plan(
     """
     _known(only or {}, AXES.values(), "--only")
     runs: dict[str, Run] = {}
+    alike: dict[tuple[Choice, str], Run] = {}
     for choice, varied in suite.cells(given):
         choice = settle(_with_own_data(choice))
         if any(getattr(choice, key) != value for key, value in (only or {}).items()):
             continue
         _meet(choice.task, choice.backbone)
         own = _for_method(settings, choice.method)
-        run = resolve(choice, of_tier(choice), suite.settings(choice), varied, own)
+        layers = (of_tier(choice), suite.settings(choice), varied, own)
+        key = (replace(choice, seed=0), repr(layers))
+        if key not in alike:
+            alike[key] = resolve(choice, *layers)
+        run = replace(alike[key], choice=choice)  # of another seed, everything else is the same
         runs.setdefault(run.cell, run)
     if not runs:
         raise InputError(f"{suite.name} has no cell with {only}: see `python -m tasks plan {suite.name}`")

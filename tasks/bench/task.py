@@ -1,6 +1,7 @@
 """What the bench asks of a task, and what passes between the two."""
 
 import abc
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -191,6 +192,7 @@ class Task(abc.ABC):
         """The official metric alone; further keyword arguments are options of `score`."""
 
 
+@functools.cache
 def get(name: str) -> Task:
     """The task of a file in `tasks/`."""
     module = discover.load("task", name)

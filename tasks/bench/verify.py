@@ -107,13 +107,6 @@ def _records(path: Path, digest: str | None) -> tuple[list[Record], list[str]]:
     return records, [] if same else [f"{path.name} is not what was written: its hash is another"]
 
 
-def _records(path: Path, digest: str | None) -> tuple[list[Record], bool]:
-    """The records, and whether they are those of which this is the hash."""
-    text = gzip.decompress(path.read_bytes())
-    same = digest in (None, hashlib.sha256(text).hexdigest())
-    return [json.loads(line) for line in text.decode().split("\n") if line], same
-
-
 def _part(task: tasks.Task, dataset: str, records: Sequence[Record], part: Mapping[str, Any]) -> Iterator[str]:
     """What a split's result says otherwise than its records."""
     found = {"n": len(records), **faults(records)}

@@ -1,20 +1,20 @@
 """The store: whole cells or none, one row each, and a table that can always be derived again."""
 
 import csv
+import json
+import multiprocessing
 import os
+import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tasks.__main__ import app
-from tasks.bench.cell import Cell, failed
-from tasks.bench.commandline import guarded
-from tasks.bench.errors import CellError
+from tasks.bench import durable, sources
+from tasks.bench.cell import Cell, cancelled, failed
+from tasks.bench.errors import CellError, InputError
 from tasks.bench.store import COLUMNS, Store
 
 
@@ -27,10 +27,11 @@ def cell(name: str = "squad-v1.1-roberta-head-s0-0", value: float = 50.0, seed: 
     facts = {"status": "done", "checkpoint": "c", "device": "cpu", "fingerprint": "f", "train_seconds": 1.0}
     facts |= {"trainable_params": 3}
     records = {"report": [{"id": "ä", "prediction": "x"}, {"id": "b", "prediction": ""}]}
-    return Cell(name, config, {"facts": facts, "splits": {"report": part}}, records, {"loss": [1.0]})
+    return Cell(name, config, {"facts": facts, "splits": {"report": part}, "notes": []}, records, {"loss": [1.0]})
 
 
 def read_csv(store: Store) -> list[dict[str, str]]:
+    store.export()
     with (store.root / "results.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -39,6 +40,7 @@ def test_the_table_is_derived_and_can_be_derived_again(tmp_path):
     store = Store(tmp_path)
     store.write(cell("b"))
     store.write(cell("a", 60.0))
+    store.export()
     before = (tmp_path / "results.csv").read_bytes()
     (tmp_path / "results.csv").unlink()
     store.export()
@@ -67,7 +69,7 @@ def test_equal_cells_are_equal_bytes(tmp_path):
         store.write(cell())
         time.sleep(0.01)
     files = sorted(path.relative_to(one.root) for path in one.root.rglob("*") if path.is_file())
-    assert len(files) == 5
+    assert len(files) == 4
     assert all((one.root / path).read_bytes() == (other.root / path).read_bytes() for path in files)
 
 
@@ -87,46 +89,128 @@ def test_what_a_killed_run_was_writing_is_no_cell_and_goes_away(tmp_path):
     store = Store(tmp_path)
     left = tmp_path / ".unfinished-x" / "cell"
     left.mkdir(parents=True)
+    file = durable.beside(tmp_path / "results.csv")
+    file.touch()
     store.write(cell("a"))
     assert left.exists()  # it could be alive
-    os.utime(left.parent, (0, 0))
+    for each in (left.parent, file):
+        os.utime(each, (0, 0))
     store.write(cell("b"))
     assert not left.parent.exists()
+    assert not file.exists()
     assert store.names() == ["a", "b"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_suite_that_was_killed_goes_on_where_it_was(tmp_path, squad_file, capsys):
-    """Kill it while its second cell trains; then nothing is lost, and nothing is there twice."""
-    results = tmp_path / "results"
-    suite = tmp_path / "two.toml"
-    suite.write_text(
-        '[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\nmethods = ["head", "zero_init"]\n'
-        '[[set]]\nsteps = 2\nfit_sample = 2\n[[set]]\nwhen = { method = "zero_init" }\nsteps = 100000\n'
-    )
-    arguments = ["run", str(suite), "--eval", str(squad_file), "--results", str(results), "--device", "cpu"]
-    command = [sys.executable, "-m", "tasks", *arguments]
-    running = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
-    store = Store(results)
-    deadline = time.monotonic() + 240
-    while not store.names() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(1)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    (first,) = store.names()
-    assert "head" in first
-    written = (store.cells / first / "result.json").stat().st_mtime_ns
-    suite.write_text(suite.read_text().replace("100000", "3"))
-    assert guarded(app, arguments) == 0
-    done = capsys.readouterr()
-    assert "2 cells, 1 to run" in done.err
-    assert (store.cells / first / "result.json").stat().st_mtime_ns == written
-    rows = read_csv(store)
-    assert sorted({row["method"] for row in rows}) == ["head", "zero_init"]
-    assert len(rows) == len({(row["cell"], row["split"], row["metric"]) for row in rows}) == 8
-    assert "| zero_init |" in done.out
-    assert "| head " in done.out
+def test_an_end_gives_way_to_one_that_says_more(tmp_path, small_run):
+    store, config = Store(tmp_path), small_run()
+    for end in (cancelled(config, 3.0), failed(config, CellError("no"))):
+        store.write(end)
+        assert store.status(config.cell) == end.result["facts"]["status"]
+    store.write(cancelled(config, 3.0))
+    assert store.status(config.cell) == "failed"  # its traceback says more
+    store.write(failed(config, CellError("no, again")))
+    assert store.result(config.cell)["facts"]["error"] == "no, again"
+    store.write(cell(config.cell))
+    store.write(failed(config, CellError("too late")))
+    assert store.status(config.cell) == "done"
+
+
+def test_a_cell_of_other_code_is_stale_until_it_was_run_again(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    one, other = ({"tasks.squad": sources.hash_of("tasks.squad")}, {"tasks.squad": "what it said before"})
+
+    def made_by(code, value):
+        made = cell("a", value)
+        return Cell(made.name, made.config, {**made.result, "code": code}, made.records, made.log)
+
+    store.write(cell("b"))
+    assert (store.state("b"), store.outdated("b")) == ("stale", ["unknown"])
+    store.write(made_by(other, 1.0))
+    assert (store.state("a"), store.has("a"), store.outdated("a")) == ("stale", True, ["tasks.squad"])
+    store.write(made_by(one, 2.0))
+    assert (store.state("a"), store.rows_of("a")[0]["value"]) == ("done", 2.0)
+    store.write(made_by(one, 3.0))  # another process was slower
+    assert store.rows_of("a")[0]["value"] == 2.0
+
+
+def _hold(store, name, ready, let_go):
+    with store.lock(name) as ours:
+        ready.put(ours)
+        let_go.wait()
+
+
+def test_a_lock_goes_with_the_process_that_holds_it(tmp_path):
+    store, context = Store(tmp_path), multiprocessing.get_context("fork")
+    ready, let_go = context.SimpleQueue(), context.Event()
+    assert not store.running("a")
+    for killed in (False, True):
+        let_go.clear()
+        process = context.Process(target=_hold, args=(store, "a", ready, let_go))
+        process.start()
+        assert ready.get()
+        assert store.running("a")
+        assert store.state("a") == "running"
+        with store.lock("a") as ours:
+            assert not ours
+        os.kill(process.pid, signal.SIGKILL) if killed else let_go.set()
+        with store.lock("a", wait=True) as ours:
+            assert ours
+        process.join()
+        assert not store.running("a")
+    assert list((tmp_path / ".locks").iterdir()) == []
+
+
+def test_without_locks_there_is_a_warning_and_one_cell(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def unheard(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unheard)
+    with pytest.warns(UserWarning, match="without locks"), Store(tmp_path).lock("a") as ours:
+        assert ours
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("result.json", "{", "cannot be read"),
+        ("result.json", "[]", "holds no object"),
+        ("result.json", "[" * 100_000, "cannot be read"),
+        ("result.json", "{}", "says no status"),
+        ("result.json", '{"facts": {"status": "splendid"}}', "says no status"),
+        ("result.json", '{"facts": {"status": "done"}}', "is no cell"),
+        ("result.json", '{"facts": {"status": "done"}, "splits": {"report": 3}}', "is no cell"),
+        ("config.json", "\udcff", "cannot be read"),
+        ("config.json", "{}", "is no cell"),
+    ],
+)
+def test_what_is_no_cell_is_one_sentence(file, text, sentence, tmp_path):
+    store = Store(tmp_path)
+    store.write(cell("a"))
+    (store.cells / "a" / file).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=sentence) as told:
+        store.rows()
+    assert str(store.cells / "a") in str(told.value)
+
+
+def test_a_store_travels_without_what_it_has_read(tmp_path):
+    store = Store(tmp_path)
+    store.write(cell("a"))
+    store.rows()
+    again = pickle.loads(pickle.dumps(store))
+    assert len(pickle.dumps(again)) == len(pickle.dumps(store)) < 400
+    assert again.rows() == store.rows()
+
+
+def test_records_are_known_by_their_hash(tmp_path):
+    import hashlib
+
+    store = Store(tmp_path)
+    store.write(cell("a"))
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in store.records("a", "report"))
+    assert store.result("a")["sha256"] == {"report": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def test_stores_can_be_copied_together(tmp_path):
@@ -134,7 +218,6 @@ def test_stores_can_be_copied_together(tmp_path):
     one.write(cell("a"))
     other.write(cell("b"))
     shutil.copytree(other.cells, one.cells, dirs_exist_ok=True)
-    one.export()
     assert [row["cell"] for row in read_csv(one)] == ["a", "b"]
 
 

@@ -170,11 +170,18 @@ def name_of(method: Method) -> str:
     return next((point.name for point in _installed().values() if point.value == target), name)
 
 
+@functools.cache
 def _own() -> list[str]:
     return [path.stem for path in Path(__file__).parent.glob("[!_]*.py")]
 
 
 def _installed() -> dict[str, EntryPoint]:
+    return _installed_on(tuple(sys.path))
+
+
+@functools.cache
+def _installed_on(_places: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Read once for a path: it takes as long as opening every installed package's list."""
     return {point.name: point for point in entry_points(group=__name__)}
 
 

@@ -1,0 +1,102 @@
+"""Ten thousand cells: planned and reported in seconds, within a gigabyte."""
+
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.__main__ import app
+from tasks.bench import sources
+from tasks.bench.commandline import guarded
+from tasks.bench.config import Run
+from tasks.bench.store import Store
+from tasks.bench.suite import plan, read
+
+METHODS = ("head", "bitfit", "lora", "zero_init")
+
+
+def suite_of(path: Path, cells: int) -> Path:
+    path.write_text(
+        f"[[grid]]\ntasks = ['squad']\nbackbones = ['roberta']\nmethods = {list(METHODS)}\n"
+        f"seeds = {list(range(cells // len(METHODS)))}\n"
+    )
+    return path
+
+
+def fill(store: Store, runs: list[Run]) -> None:
+    """Cells as a suite leaves them, without the waiting for the disk."""
+    codes = {run.choice.method: sources.of("squad", "roberta", run.method) for run in runs[: len(METHODS) * 2]}
+    codes |= {run.choice.method: sources.of("squad", "roberta", run.method) for run in runs[:: len(runs) // 16]}
+    for number, run in enumerate(runs):
+        folder = store.cells / run.cell
+        folder.mkdir(parents=True)
+        records = "".join(
+            json.dumps({"id": str(n), "prediction": "x", "exact": 0.0, "f1": 50.0}) + "\n" for n in range(4)
+        )
+        facts = {
+            **{"checkpoint": "c", "trainable_params": 10, "head_params": 2, "total_params": 100, "seconds": 2.0},
+            **{"train_seconds": 1.0, "peak_memory_mb": 300.0, "status": "done", "selection": "last step"},
+            **{"protocol": "squad v1.1", "task_version": 1, "commit": "", "dirty": None, "device": "cpu x86_64"},
+            **{"versions": "python 3", "n_fit": 100, "weights_sha256": "w", "fingerprint": "f", "trials": 1},
+            **{"step0_distance": 0.0, "learning_rate": 0.1, "grid": None},
+        }
+        scores = {"exact_match": [number % 7, 1.0], "f1": [number % 11, 1.0]}
+        part = {"n": 4, "n_expected": 4, "eval_seconds": 0.5, "empty": 0, "scores": scores}
+        result = {
+            "facts": facts,
+            "splits": {"report": part, "fit": part},
+            "notes": [],
+            "code": codes[run.choice.method],
+        }
+        (folder / "config.json").write_text(json.dumps(run.identity))
+        (folder / "result.json").write_text(json.dumps(result, indent=1))
+        for split in ("report", "fit"):
+            (folder / f"{split}.jsonl.gz").write_bytes(gzip.compress(records.encode()))
+
+
+def prepared(tmp_path: Path, cells: int) -> list[str]:
+    """A store with all but the last tenth of a suite's cells, and the arguments that name both."""
+    suite = suite_of(tmp_path / "many.toml", cells)
+    runs = plan(read(str(suite)), {"device": "cpu"}, {})
+    assert len(runs) == cells
+    fill(Store(tmp_path / "r"), runs[: cells * 9 // 10])
+    return [str(suite), "--results", str(tmp_path / "r")]
+
+
+def test_a_thousand_cells_take_a_second_or_two(tmp_path, capsys):
+    arguments = prepared(tmp_path, 1000)
+    began = time.process_time()
+    assert guarded(app, ["plan", *arguments, "--device", "cpu"]) == 0
+    assert "1000 cells: 900 done, 100 missing; to do: 3 min 20 s for 100" in capsys.readouterr().out
+    assert guarded(app, ["report", *arguments]) == 0
+    assert time.process_time() - began < 4
+    assert len((tmp_path / "r/results.csv").read_text().splitlines()) == 900 * 4 + 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource usage of children")
+@pytest.mark.parametrize("command", ["plan", "report"])
+def test_ten_thousand_cells_take_ten_seconds_and_a_gigabyte(command, tmp_path):
+    arguments = [command, *prepared(tmp_path, 10_000), *(["--device", "cpu"] if command == "plan" else [])]
+    process = subprocess.Popen([sys.executable, "-m", "tasks", *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, code, usage = os.wait4(process.pid, 0)
+    assert code == 0
+    seconds, megabytes = (
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024),
+    )
+    print(f"{command}: {seconds:.1f} s, {megabytes:.0f} MB")
+    assert seconds < 10
+    assert megabytes < 1024
+    assert ("9000 done" in said) == (command == "plan")
+
+
+assert resource
