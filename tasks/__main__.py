@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from tasks.bench import commandline as flags
-from tasks.bench import discover
+from tasks.bench import discover, processes
 from tasks.bench import task as tasks
 from tasks.bench.config import TIERS, parse_settings
 from tasks.bench.errors import InputError
@@ -97,6 +97,7 @@ def run(
     rerun: Annotated[Rerun, typer.Option(help="Run failed cells again, stale ones too, or none of them.")] = "failed",
 ) -> int:
     """Run the cells of a suite that are missing, then print its tables; exit code 1 if a cell failed."""
+    processes.alone("python -m tasks run")
     return planned.run(discover.load("executor", executor).run_all, jobs, rerun)
 
 

@@ -55,16 +55,18 @@ def guarded(app: Callable[..., Any], arguments: Sequence[str] | None = None) -> 
     try:
         with processes.agreed():
             code = int(app(args=arguments, standalone_mode=False) or 0)
+            if code == INTERRUPTED:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        print("stopped; finished cells are kept, and the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
     except typer.TyperException as error:
         code = _refuse(error.format_message(), 2)
     except InputError as error:
         code = _refuse(str(error), 2)
     except CellError as error:
         code = _refuse(str(error), 1)
-    if code == INTERRUPTED:
-        print("stopped; finished cells are kept, and the same command goes on from there", file=sys.stderr)
-    else:
-        processes.leave()
+    processes.leave()
     return code
 
 

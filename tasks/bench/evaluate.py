@@ -13,7 +13,7 @@ from tasks.bench.train import to_device
 
 @torch.no_grad()
 def evaluate(model: torch.nn.Module, reader: Reader, examples: Sequence[Any], batch_size: int) -> list[Any]:
-    """One prediction an example."""
+    """One prediction an example; several processes share the work, and each has all of the predictions."""
     model.eval()
     device = next(model.parameters()).device
     rows = reader.ask(examples)

@@ -43,6 +43,8 @@ def check(run: Run) -> None:
         raise InputError("a cell is sharded by FSDP's second version: pass --fsdp_version 2, or set FSDP_VERSION=2")
     if sharded() and _asked("FSDP_OFFLOAD_PARAMS"):
         raise InputError("a cell is evaluated where it is trained: leave FSDP_OFFLOAD_PARAMS out")
+    if sharded() and run.device == "cpu" and torch.cuda.is_available():
+        raise InputError("FSDP would take the GPUs: pass --device cuda, or hide them with CUDA_VISIBLE_DEVICES=")
     if processes.count() > 1 and run.device not in ("cpu", "cuda"):
         raise InputError(f"--device {run.device} serves one process: start one, or pass --device cpu")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -101,7 +103,7 @@ class Parameters(Mapping[str, torch.nn.Parameter]):
 
     def __init__(self, model: torch.nn.Module, names: Iterable[str]) -> None:
         self.model = model
-        self.names = tuple(names)
+        self.names = dict.fromkeys(names)
 
     def __getitem__(self, name: str) -> torch.nn.Parameter:
         if name not in self.names:
@@ -113,6 +115,21 @@ class Parameters(Mapping[str, torch.nn.Parameter]):
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+@contextlib.contextmanager
+def forward() -> Iterator[None]:
+    """Around a forward pass of what was prepared.
+
+    Raises:
+        InputError: it reads a parameter elsewhere than in the module that holds it, where FSDP has but a part of it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not sharded() or "DTensor" not in str(error):
+            raise
+        raise InputError("FSDP cannot shard this method on this backbone: launch it data parallel") from error
 
 
 def assemble(model: torch.nn.Module) -> None:
@@ -145,11 +162,11 @@ def _sharding(model: torch.nn.Module) -> FullyShardedDataParallelPlugin:
     """FSDP2 as the environment says; by default block by block, and always in the precision of the configuration."""
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    blocks = {type(site.block).__name__ for site in seam_of(model).sites()}
+    blocks = sorted({type(site.block).__name__ for site in seam_of(model).sites()})
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
-        auto_wrap_policy=os.environ.get("FSDP_AUTO_WRAP_POLICY", "transformer_based_wrap"),
-        transformer_cls_names_to_wrap=os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(blocks)).split(","),
+        auto_wrap_policy=None if "FSDP_AUTO_WRAP_POLICY" in os.environ else "transformer_based_wrap",
+        transformer_cls_names_to_wrap=None if "FSDP_TRANSFORMER_CLS_TO_WRAP" in os.environ else blocks,
         mixed_precision_policy=MixedPrecisionPolicy(),  # autocast computes in it, as in one process
         cpu_ram_efficient_loading=False,  # every process has read the whole host
     )

@@ -34,7 +34,7 @@ _here = _Place()
 
 def join() -> None:
     """Meet the others, where a launcher started this process among several; all but the first fall silent."""
-    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # data parallelism would warn that each parameter is used
     import torch
@@ -60,6 +60,17 @@ def leave() -> None:
     _meet()
     torch.distributed.destroy_process_group()
     _here.index, _here.count, _here.joined = 0, 1, False
+
+
+def alone(what: str) -> None:
+    """Refuse several processes for what starts processes of its own.
+
+    Raises:
+        InputError: a launcher started several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        join()
+        raise InputError(f"{what} starts processes of its own: start it alone, or one cell as python -m tasks.TASK")
 
 
 def index() -> int:

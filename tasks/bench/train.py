@@ -68,12 +68,13 @@ def train(
         if not rows:
             raise CellError("there is nothing to train on: the fit split is empty")
     exactly(model, parameters)
-    if not processes.first():
+    if not processes.first():  # what is dropped of other rows, too
         torch.manual_seed(seed + processes.index())
     training, epoch = training.over(len(rows)), training.epoch(len(rows))
     began = time.perf_counter()
     optimizer = torch.optim.AdamW(parameters.values(), training.learning_rate, weight_decay=training.weight_decay)
     accelerator, model, optimizer = parallel.prepared(model, optimizer, training.precision)
+    trained = list(parameters.values())
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, training))
     losses: list[float] = []
     gates: list[tuple[int, Mapping[str, Sequence[float]]]] = []
@@ -81,14 +82,14 @@ def train(
     batches = batches_by_length([len(row) for row in rows], training.batch_size, seed)
     for step in progress(range(training.steps), "train"):
         batch, part = shared(reader, [rows[place] for place in next(batches)])
-        with accelerator.autocast():
+        with accelerator.autocast(), parallel.forward():
             loss = reader.loss(model, to_device(batch, accelerator.device)) * part
         losses.append(processes.total(loss.item()) / processes.count())
         if not math.isfinite(losses[-1]):
             raise CellError(f"the loss is {losses[-1]} at step {step + 1} of {training.steps}: lower learning_rate")
         accelerator.backward(loss)
         watch.look(step)
-        accelerator.clip_grad_norm_(parameters.values(), training.clip)
+        accelerator.clip_grad_norm_(trained, training.clip)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -113,10 +114,9 @@ def shared(reader: Reader, rows: Sequence[Any]) -> tuple[dict[str, Any], float]:
     """
     with processes.agreed():
         batch = reader.collate(rows)
-    if processes.index() >= len(rows):
-        return slice_tensors(batch, slice(1)), 0.0
-    mine = slice_tensors(batch, slice(processes.index(), None, processes.count()))
-    return mine, processes.count() * reader.weight(mine) / reader.weight(batch)
+    idle = processes.index() >= len(rows)
+    mine: Any = slice_tensors(batch, slice(1) if idle else slice(processes.index(), None, processes.count()))
+    return mine, 0.0 if idle else processes.count() * reader.weight(mine) / reader.weight(batch)
 
 
 def share_of_rate(step: int, training: Training) -> float:

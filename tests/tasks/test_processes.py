@@ -1,27 +1,24 @@
 """One cell on several processes: they agree, count each example once, and train as one process does."""
 
-import gzip
-import json
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 
-from tasks.bench import processes
-from tasks.bench.config import Choice, Run, Training
+import zeroinit
+from tasks.bench import parallel, processes
+from tasks.bench.config import Run, Training
 from tasks.bench.errors import CellError, InputError
-from tasks.bench.run import run
+from tasks.bench.run import build, run
 from tasks.bench.store import Store
-from tasks.bench.suite import single
 from tasks.bench.train import train
-from tests.tasks.several import together
-
-ROOT = Path(__file__).parents[2]
-SMALL = {"steps": 3, "batch_size": 5, "fit_sample": 4, "eval_batch_size": 4}
-SHARDED = {"ACCELERATE_USE_FSDP": "true"}
+from tests.tasks.several import SHARDED, cell, ids, parts, together
+from zeroinit import methods
 
 # What all agree on
 
@@ -56,20 +53,26 @@ def _agree() -> None:
         pass
 
 
-@pytest.mark.parametrize("meeting", MEETINGS)
-@pytest.mark.parametrize("failing", [0, 1])
-def test_who_refuses_elsewhere_is_heard_at_the_next_meeting(meeting, failing):
+def test_who_refuses_elsewhere_is_heard_at_the_next_meeting():
     """As where one machine lacks a file: the others wait for it somewhere else."""
 
-    def step() -> None:
+    def go(failing: int, meeting: str) -> None:
         with processes.agreed():
             if processes.index() == failing:
-                raise InputError("only here")
+                raise InputError(f"{failing} is not at {meeting}")
             MEETINGS[meeting]()
             raise AssertionError("went on alone")
 
-    found = together(step)
-    assert [(type(error), str(error)) for error in found] == [(InputError, "only here")] * 2
+    def step() -> list[str]:
+        found = []
+        for failing, meeting in itertools.product(range(2), MEETINGS):
+            with pytest.raises(InputError) as caught:
+                go(failing, meeting)
+            found.append(str(caught.value))
+        return found
+
+    expected = [f"{failing} is not at {meeting}" for failing in range(2) for meeting in MEETINGS]
+    assert together(step) == [expected, expected]
 
 
 def test_the_firsts_refusal_is_everybodys():
@@ -141,25 +144,30 @@ def test_a_loss_that_is_no_number_on_one_process_stops_all_of_them():
     assert "the loss is nan at step" in str(found[0])
 
 
+def test_a_model_is_sharded_but_while_it_is_assembled():
+    config = cell("squad", "roberta")
+
+    def step() -> list[bool]:
+        model = zeroinit.attach(build(config, "span").model, config.method)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        trained = parallel.Parameters(model, zeroinit.trainable(model))
+        optimizer = torch.optim.AdamW(trained.values())
+        prepared = parallel.prepared(model, optimizer, "no")
+        assert prepared.optimizer.param_groups[0]["params"] == list(trained.values())
+
+        def parts() -> bool:
+            return all(isinstance(p, DTensor) for p in [*model.parameters(), *trained.values()])
+
+        found = [parts()]
+        with parallel.assembled(prepared.model):
+            assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+            assert not any(isinstance(p, DTensor) for p in trained.values())
+        return [*found, parts()]
+
+    assert together(step, **SHARDED) == [[True, True]] * 2
+
+
 # Cells
-
-
-def cell(task: str, backbone: str, method: str = "zero_init", settings: Mapping[str, Any] = {}, **flags: Any) -> Run:
-    choice = Choice(task, backbone, method, **{"device": "cpu", "limit": 9} | flags)
-    return single(choice, SMALL | dict(settings))
-
-
-def parts(store: Store, name: str) -> dict[str, Any]:
-    """The log of a cell, its facts, its records and its adapter."""
-    folder = store.cells / name
-    adapter = folder / "adapter" / "adapter_model.safetensors"
-    return {
-        "log": json.loads((folder / "log.json").read_text()),
-        "facts": store.result(name)["facts"],
-        "scores": {split: part["scores"] for split, part in store.result(name)["splits"].items()},
-        "records": {path.name: gzip.decompress(path.read_bytes()) for path in sorted(folder.glob("*.jsonl.gz"))},
-        "adapter": load_file(adapter) if adapter.exists() else {},
-    }
 
 
 def alone_and_together(config: Run, folder: Path, **environment: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -168,7 +176,7 @@ def alone_and_together(config: Run, folder: Path, **environment: str) -> tuple[d
     assert [cell.name for cell in together(lambda: run(config, two), **environment)] == [config.cell] * 2
     assert two.names() == [config.cell]
     found = parts(two, config.cell)
-    assert found["facts"]["device"] == f"2 × {parts(one, config.cell)['facts']['device']}"
+    assert found["facts"]["device"] == f"2 × {parts(one, config.cell)['facts']['device']}"  # noqa: RUF001
     return parts(one, config.cell), found
 
 
@@ -183,19 +191,33 @@ TRAINED = {
     "tokens": lambda: cell("instruct", "llama", settings={"max_length": 256, "max_new_tokens": 6}),
     "classes": lambda: cell("vtab", "vit", dataset="dtd"),
     "pictures": lambda: cell("scienceqa", "llama", dataset="image", settings={"max_new_tokens": 3}),
-    "full": lambda: cell("squad", "roberta", "full", {"learning_rate": 1e-3}),
     "grid": lambda: cell("squad", "roberta", "lora", {"grid": (1e-3, 1e30)}),
     "bf16": lambda: cell("squad", "roberta", settings={"precision": "bf16"}),
+    **{method: partial(cell, "squad", "roberta", method) for method in methods.names() if method != "vpt"},
+    "vpt": lambda: cell("vtab", "vit", "vpt", dataset="dtd"),
     "peeks": lambda: cell("squad", "roberta", "bitfit", {"epochs": 2, "selection": "best-dev-epoch"}),
 }
-"""Each kind of output, and each way in which training talks to evaluation."""
+"""Each kind of output, each method, and each way in which training talks to evaluation."""
+LAUNCHES: dict[str, dict[str, str]] = {"copies": {}, "parts": SHARDED}
+"""Data parallel, and FSDP2."""
 
 
-@pytest.mark.parametrize("environment", [{}, SHARDED], ids=["data parallel", "sharded"])
-@pytest.mark.parametrize("kind", TRAINED)
-def test_a_cell_trains_as_on_one_process(kind, environment, tmp_path, cache):
+ALWAYS = (("tokens", "copies"), ("span", "parts"))
+"""A few that run each time; the others with --slow."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "launch"),
+    [
+        pytest.param(kind, launch, marks=() if (kind, launch) in ALWAYS else pytest.mark.slow)
+        for kind in TRAINED
+        for launch in LAUNCHES
+        if (kind, launch) != ("prompt", "parts")
+    ],
+)
+def test_a_cell_trains_as_on_one_process(kind, launch, tmp_path, cache):
     config = TRAINED[kind]()
-    one, two = alone_and_together(config, tmp_path, **environment)
+    one, two = alone_and_together(config, tmp_path, **LAUNCHES[launch])
     assert two["log"]["loss"][0] == pytest.approx(one["log"]["loss"][0], abs=2e-6)
     assert two["log"]["loss"] == pytest.approx(one["log"]["loss"], abs=1e-4)
     assert one["log"]["loss"][0] != one["log"]["loss"][-1]
@@ -211,8 +233,14 @@ def test_a_cell_trains_as_on_one_process(kind, environment, tmp_path, cache):
     assert [epoch for epoch, _ in two["log"]["peeks"]] == [epoch for epoch, _ in one["log"]["peeks"]]
 
 
-def ids(records: bytes) -> list[str]:
-    return [json.loads(line)["id"] for line in records.splitlines()]
+@pytest.mark.slow
+def test_a_method_that_cannot_be_sharded_is_refused(tmp_path):
+    """Its prompt lies in the token embedding, and is read before that runs."""
+    config = cell("squad", "roberta", "prompt")
+    found = together(lambda: run(config, Store(tmp_path)), **SHARDED)
+    assert [str(error) for error in found] == [
+        "FSDP cannot shard this method on this backbone: launch it data parallel"
+    ] * 2
 
 
 ANSWERED = {
@@ -223,7 +251,7 @@ ANSWERED = {
 }
 
 
-@pytest.mark.parametrize("kind", ANSWERED)
+@pytest.mark.parametrize("kind", ["tokens", pytest.param("span", marks=pytest.mark.slow)])
 def test_each_example_is_answered_once_and_as_on_one_process(kind, tmp_path, cache):
     one, two = alone_and_together(ANSWERED[kind](), tmp_path)
     assert two["records"] == one["records"]
@@ -232,6 +260,7 @@ def test_each_example_is_answered_once_and_as_on_one_process(kind, tmp_path, cac
     assert len(set(answered)) == len(answered) > 4
 
 
+@pytest.mark.slow
 def test_a_saved_adapter_answers_as_on_one_process(tmp_path, cache):
     sharded = cell("squad", "roberta", "zero_init", {"steps": 6, "learning_rate": 0.05})
     together(lambda: run(sharded, Store(tmp_path)), **SHARDED)
