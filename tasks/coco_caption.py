@@ -27,8 +27,7 @@ from tasks.bench import splits
 from tasks.bench.config import Run, digest
 from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
-from tasks.bench.stats import standard_error
-from tasks.bench.task import Data, Record, Score, Task
+from tasks.bench.task import Data, Record, Score, Task, Term
 from tasks.metrics import caption_rules as rules
 from tasks.metrics import ptb
 from tasks.mini import coco_caption as mini
@@ -196,10 +195,14 @@ class CocoCaption(Task):
     def metrics(self, records: Sequence[Record], dataset: str) -> dict[str, Score]:
         """The official scores times 100; CIDEr only where every picture has one."""
         measured = [rules.Measured(**{name: r[name] for name in rules.Measured._fields}) for r in records]
-        means = {name: [getattr(one, name) for one in measured] for name in ("rouge_l", "cider")}
         totals = rules.totals(measured)
-        errors = {name: standard_error([100 * v for v in values]) for name, values in means.items() if name in totals}
-        return {name: Score(100 * value, errors.get(name)) for name, value in totals.items()}
+        return {name: Score.of(100 * value, self.terms(records, name)) for name, value in totals.items()}
+
+    def terms(self, records: Sequence[Record], metric: str) -> list[Term] | None:
+        """ROUGE-L and CIDEr are means over pictures; BLEU is of the whole set."""
+        if metric not in ("rouge_l", "cider") or any(record[metric] is None for record in records):
+            return None
+        return [Term(100 * record[metric]) for record in records]
 
     def score(
         self,

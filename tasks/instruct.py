@@ -33,8 +33,7 @@ from tasks.bench.config import Run, digest
 from tasks.bench.documents import Entry, Tolerance, read_lines
 from tasks.bench.errors import InputError
 from tasks.bench.overlap import WORDS, shares_a_run
-from tasks.bench.stats import standard_error
-from tasks.bench.task import Data, Record, Score, Task
+from tasks.bench.task import Data, Record, Score, Task, Term
 from tasks.metrics import ifeval_rules
 from tasks.metrics.rouge_rules import rouge_l
 from tasks.mini import instruct as world
@@ -42,6 +41,8 @@ from tasks.mini import instruct as world
 NEW_TOKENS = {"alpaca": 0, "self_instruct": 256, "ifeval": 1280, "vicuna": 1024}
 """Tokens of an answer where `max_new_tokens` is not set; IFEval's is the usual one."""
 LIKELIHOODS = ("nll", "perplexity", "bits_per_byte")
+MEANS = ("rouge_l", "answer_tokens", "answer_words")
+"""What is a mean over the records that have it."""
 WEIGHED = ("alpaca", "self_instruct")
 """The data sets that have references."""
 
@@ -192,18 +193,22 @@ class Instruct(Task):
 
     def metrics(self, records: Sequence[Record], dataset: str) -> dict[str, Score]:
         """Likelihoods over all tokens, means over answers, and IFEval's four over the prompts that it checks."""
-        found: dict[str, Score] = {}
-        tokens = [record.get("tokens", 0) for record in records]
-        if any(tokens):
-            found |= _likelihoods(records)
-        for name in ("rouge_l", "answer_tokens", "answer_words"):
+        found = _likelihoods(records)
+        for name in MEANS:
             values = [float(record[name]) for record in records if name in record]
             if values:
-                found[name] = Score(sum(values) / len(values), standard_error(values))
+                found[name] = sum(values) / len(values)
         followed = [ifeval_rules.Followed(r["strict"], r["loose"]) for r in records if "strict" in r]
         if followed:
-            found |= {key: Score(value, None) for key, value in ifeval_rules.total(followed).items()}
-        return found
+            found |= ifeval_rules.total(followed)
+        return {name: Score.of(value, self.terms(records, name)) for name, value in found.items()}
+
+    def terms(self, records: Sequence[Record], metric: str) -> list[Term] | None:
+        """Of likelihoods by tokens or bytes, of IFEval by prompts or instructions; perplexity is no mean."""
+        parts = [_part(record, metric) for record in records]
+        if not any(weight for _, weight in parts):
+            return None
+        return [Term(added / weight, weight) if weight else Term(0, 0) for added, weight in parts]
 
     def score(self, predictions: Path, references: Path) -> dict[str, Any]:
         """IFEval's four accuracies of anybody's responses: lines of `prompt` and `response`."""
@@ -227,22 +232,34 @@ class Instruct(Task):
         return NEW_TOKENS[run.dataset] if asked is None else asked
 
 
-def _likelihoods(records: Sequence[Record]) -> dict[str, Score]:
-    """Of all tokens together; bits a byte of the responses that were not cut, whose bytes are known."""
-    nll, tokens = [r["nll"] for r in records], [r["tokens"] for r in records]
-    mean = sum(nll) / sum(tokens)
-    # The standard error of a ratio of sums, to first order.
-    left = [n - mean * t for n, t in zip(nll, tokens, strict=True)]
-    error = standard_error(left)
-    found = {
-        "nll": Score(mean, error and error * len(records) / sum(tokens)),
-        "perplexity": Score(math.exp(mean), None),
-    }
+def _likelihoods(records: Sequence[Record]) -> dict[str, float]:
+    """Of all tokens of the references; bits a byte of the responses that were not cut, whose bytes are known."""
+    tokens = sum(record.get("tokens", 0) for record in records)
+    if not tokens:
+        return {}
+    mean = sum(record["nll"] for record in records) / tokens
+    found = {"nll": mean, "perplexity": math.exp(mean)}
     whole = [r for r in records if not r["cut"] and r["bytes"]]
     if whole:
         bits = sum(r["nll"] for r in whole) / math.log(2)
-        found["bits_per_byte"] = Score(bits / sum(r["bytes"] for r in whole), None)
+        found["bits_per_byte"] = bits / sum(r["bytes"] for r in whole)
     return found
+
+
+def _part(record: Record, metric: str) -> tuple[float, float]:
+    """What a record adds to the sum that a metric is, and to the sum that it is divided by."""
+    level, _, strictness = metric.partition("_")
+    if metric == "nll":
+        return record.get("nll", 0.0), record.get("tokens", 0)
+    if metric == "bits_per_byte":
+        return record.get("nll", 0.0) / math.log(2), 0 if record["cut"] else record.get("bytes", 0)
+    if metric in MEANS:
+        return record.get(metric, 0.0), float(metric in record)
+    if level == "prompt":
+        return (100.0 * all(record[strictness]), 1) if strictness in record else (0.0, 0)
+    if level == "instruction":
+        return 100.0 * sum(record.get(strictness, ())), len(record.get(strictness, ()))
+    return 0.0, 0
 
 
 def _group(one: Instruction) -> str:

@@ -28,8 +28,7 @@ from tasks.bench import splits
 from tasks.bench.config import Run, digest
 from tasks.bench.documents import Entry, read_json
 from tasks.bench.errors import InputError
-from tasks.bench.stats import standard_error
-from tasks.bench.task import Data, Record, Rules, Score, Task
+from tasks.bench.task import Data, Record, Rules, Score, Task, Term
 from tasks.metrics import scienceqa_rules as rules
 from tasks.mini import scienceqa as mini
 
@@ -210,16 +209,17 @@ class ScienceQA(Task):
 
     def metrics(self, records: Sequence[Record], dataset: str) -> dict[str, Score]:
         """Accuracy and its columns, of the answers and of the likeliest ones; and how often extraction failed."""
-        columns = rules.columns([rules.Labels(*(r[name] for name in rules.Labels._fields)) for r in records])
-        columns = {"accuracy": range(len(records)), **columns}
-        found = {}
-        for ending in ("", "_likelihood"):
-            if f"correct{ending}" in records[0]:
-                for column, places in columns.items():
-                    found[column + ending] = _score([records[place][f"correct{ending}"] for place in places])
-        if "extract_fail" in records[0]:
-            found["extract_fail"] = _score([record["extract_fail"] for record in records])
-        return found
+        return {
+            name: Score.of(
+                sum(100.0 * records[place][field] for place in places) / len(places), _right(records, field, places)
+            )
+            for name, (field, places) in _shares(records).items()
+        }
+
+    def terms(self, records: Sequence[Record], metric: str) -> list[Term] | None:
+        """Right or wrong, of the questions in the metric's column."""
+        share = _shares(records).get(metric)
+        return _right(records, *share) if share else None
 
     def score(
         self, predictions: Path, references: Path, dialect: str = "strict", split: str | None = None
@@ -301,9 +301,22 @@ def _baselines(fit: Sequence[Problem], report: Sequence[Problem]) -> list[str]:
     return [*notes, f"the most frequent answer of fit scores {rules.majority(seen, asked):.1f}"] if seen else notes
 
 
-def _score(right: Sequence[bool]) -> Score:
-    values = [100.0 * one for one in right]
-    return Score(sum(values) / len(values), standard_error(values))
+def _right(records: Sequence[Record], field: str, places: Sequence[int]) -> list[Term]:
+    within = set(places)
+    return [Term(100.0 * record[field], float(place in within)) for place, record in enumerate(records)]
+
+
+def _shares(records: Sequence[Record]) -> dict[str, tuple[str, Sequence[int]]]:
+    """Each metric is the share of the questions at some places of which some field is true."""
+    columns = rules.columns([rules.Labels(*(r[name] for name in rules.Labels._fields)) for r in records])
+    columns = {"accuracy": range(len(records)), **columns}
+    found: dict[str, tuple[str, Sequence[int]]] = {}
+    for ending in ("", "_likelihood"):
+        if f"correct{ending}" in records[0]:
+            found |= {column + ending: (f"correct{ending}", places) for column, places in columns.items()}
+    if "extract_fail" in records[0]:
+        found["extract_fail"] = ("extract_fail", columns["accuracy"])
+    return found
 
 
 if __name__ == "__main__":

@@ -24,10 +24,12 @@ from tasks.bench import splits
 from tasks.bench.config import Run, digest
 from tasks.bench.documents import Entry, read_json
 from tasks.bench.errors import InputError
-from tasks.bench.stats import standard_error
-from tasks.bench.task import Data, Record, Rules, Score, Task
+from tasks.bench.task import Data, Record, Rules, Score, Task, Term
 from tasks.metrics import squad_rules as rules
 from tasks.mini import world
+
+GROUPS = {"": {True, False}, "HasAns": {True}, "NoAns": {False}}
+"""Of which questions a metric is, those with an answer or those without, by the first part of its name."""
 
 
 @dataclass(frozen=True)
@@ -147,18 +149,19 @@ class Squad(Task):
     def metrics(self, records: Sequence[Record], dataset: str) -> dict[str, Score]:
         """The official keys; for v2.0's `best_*` oracles the best span of each question competes."""
         scored = [rules.Scored(r["answerable"], bool(r["prediction"]), r["exact"], r["f1"]) for r in records]
-        errors = {
-            prefix + name: standard_error([100 * getattr(question, name) for question in group])
-            for prefix, group in rules.groups(scored).items()
-            for name in ("exact", "f1")
-        }
         if dataset == "v1.1":
             totals = rules.total_v1(scored)
-            errors["exact_match"] = errors["exact"]
         else:
             spans = [rules.Scored(r["answerable"], bool(r["span"]), r["span_exact"], r["span_f1"]) for r in records]
             totals = rules.total_v2(scored) | rules.oracle(spans, [r["null_score"] for r in records])
-        return {key: Score(value, errors.get(key)) for key, value in totals.items()}
+        return {key: Score.of(value, self.terms(records, key)) for key, value in totals.items()}
+
+    def terms(self, records: Sequence[Record], metric: str) -> list[Term] | None:
+        """Exact match and F1 of all questions, or of those with or without an answer; oracles are no means."""
+        group, _, name = metric.rpartition("_") if metric != "exact_match" else ("", "", "exact")
+        if group not in GROUPS or name not in ("exact", "f1"):
+            return None
+        return [Term(100 * record[name], float(record["answerable"] in GROUPS[group])) for record in records]
 
     def score(
         self, predictions: Path, references: Path, dataset: str | None = None, na_prob_file: str | None = None

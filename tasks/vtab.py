@@ -32,8 +32,7 @@ from tasks.bench import splits
 from tasks.bench.config import Run, digest
 from tasks.bench.documents import Tolerance
 from tasks.bench.errors import InputError
-from tasks.bench.stats import standard_error
-from tasks.bench.task import Data, Record, Rules, Score, Task
+from tasks.bench.task import Data, Record, Rules, Score, Task, Term
 from tasks.metrics import vtab_means as means
 from tasks.mini import vtab as mini
 
@@ -165,8 +164,12 @@ class Vtab(Task):
 
     def metrics(self, records: Sequence[Record], dataset: str) -> dict[str, Score]:
         """Top-1 accuracy in per cent."""
-        hits = [100.0 * record["correct"] for record in records]
-        return {"accuracy": Score(sum(hits) / len(hits), standard_error(hits))}
+        value = 100.0 * sum(record["correct"] for record in records) / len(records)
+        return {"accuracy": Score.of(value, self.terms(records, "accuracy"))}
+
+    def terms(self, records: Sequence[Record], metric: str) -> list[Term] | None:
+        """Right or wrong."""
+        return [Term(100.0 * record["correct"]) for record in records] if metric == "accuracy" else None
 
     def summary(self, scores: Mapping[str, float]) -> Mapping[str, float | None]:
         """Means of the groups, their mean, and the mean of the nineteen."""

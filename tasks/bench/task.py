@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from tasks.bench import discover
 from tasks.bench.errors import InputError
+from tasks.bench.stats import standard_error
 
 if TYPE_CHECKING:  # torch takes seconds to import, and tables need none
     import torch
@@ -27,18 +28,23 @@ def faults(records: Sequence[Record]) -> dict[str, int | None]:
     return {name: sum(map(bool, said)) if said else None for name, said in told.items()}
 
 
+class Term(NamedTuple):
+    """One example's part in a metric: the metric is the mean of the values by their weights, in the metric's unit."""
+
+    value: float
+    weight: float = 1.0
+
+
 class Score(NamedTuple):
     """A metric's value and its standard error over examples (None where it is not a mean)."""
 
     value: float
     stderr: float | None
 
-
-class Term(NamedTuple):
-    """One example's part in a metric: the metric is the mean of the values by their weights, in the metric's unit."""
-
-    value: float
-    weight: float = 1.0
+    @classmethod
+    def of(cls, value: float, terms: Sequence[Term] | None) -> "Score":
+        """With the error that follows from the examples' parts; to first order where these weigh differently."""
+        return cls(value, standard_error(*zip(*terms, strict=True)) if terms else None)
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,8 @@ class Task(abc.ABC):
     def terms(self, records: Sequence[Record], metric: str) -> list[Term] | None:
         """What each record gives to a metric that is a mean, so that two methods can be compared example by example.
 
-        None for a metric that is no mean over examples, as BLEU or a perplexity.
+        A record that has no part in it weighs 0. None for a metric that is no mean over examples, as BLEU or a
+        perplexity.
         """
         return None
 
