@@ -20,7 +20,7 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
     . .venv/bin/activate
 fi
 needed='from importlib.util import find_spec as f; import sys; sys.exit(not all(map(f, sys.argv[1:])))'
-if ! python -c "$needed" zeroinit torch torchvision transformers timm accelerate peft datasets filelock gguf onnx rouge_score typer tqdm; then
+if ! python -c "$needed" zeroinit torch torchvision transformers timm accelerate peft datasets filelock gguf jinja2 matplotlib onnx rouge_score typer tqdm; then
     echo "run_all.sh: installing zeroinit into $VIRTUAL_ENV (torch and torchvision: a few GB)"
     python -m pip install --quiet --editable .
 fi

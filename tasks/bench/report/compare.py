@@ -102,7 +102,7 @@ def _test(one: Scores, other: Scores, weights: Scores) -> tuple[str, float]:
     return PAIRED, paired(one, other, weights).p
 
 
-def _detectable(known: Examples, best: Sequence[Line]) -> float:
+def _detectable(known: Examples, best: Sequence[Line]) -> float | None:
     """Of the best line and the next one; with one line, of another like it."""
     order = sorted(known.scores, key=lambda line: -float(np.average(known.scores[line].mean(0), weights=known.weights)))
     rivals = [line for line in order if line != best[0]]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from tasks.bench.plain import visible
 from tasks.bench.report.found import Found, some_records
 from tasks.bench.report.tables import Line, Table
 from tasks.bench.store import Store
@@ -51,6 +52,7 @@ def behind(tables: Sequence[Table], store: Store) -> Iterator[Behind]:
             told = [_told(cell, store, deep=cell.name in deep) for cell in line.cells]
             first = line.cells[0]
             config = json.dumps({**first.config, "facts": first.facts}, indent=1, ensure_ascii=False)
+            config = "\n".join(map(visible, config.split("\n")))
             yield Behind(places[line], f"{line.label} · {table.name} · {table.where}", config, told)
 
 

@@ -111,7 +111,8 @@ def sheet(ranking: Ranking, known: Mapping[Table, Mapping[str, Examples]]) -> Sh
 def _interval(mean: Interval | None) -> list[Figure]:
     if mean is None:
         return [Figure(), Figure()]
-    return [number(mean.mean, f"{mean.mean:.1f}"), number(mean.low, f"{mean.low:.1f} to {mean.high:.1f}")]
+    ends = "" if mean.low is None else f"{mean.low:.1f} to {mean.high:.1f}"
+    return [number(mean.mean, f"{mean.mean:.1f}"), number(mean.low, ends)]
 
 
 def _signed(value: float | None) -> Figure:
