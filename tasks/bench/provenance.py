@@ -46,7 +46,7 @@ def versions() -> str:
 def device(kind: str) -> str:
     """The device by name, and how many of them, where several processes ran the cell."""
     name = torch.cuda.get_device_name() if kind == "cuda" else f"{kind} {platform.machine()}"
-    return name if processes.count() == 1 else f"{processes.count()} × {name}"  # noqa: RUF001
+    return name if processes.count() == 1 else f"{processes.count()} × {name}"
 
 
 def peak_memory_mb(kind: str) -> float:

@@ -54,7 +54,7 @@ def test_torchrun_runs_one_cell_on_two_processes(tmp_path):
     assert code == 0, told
     assert two.names() == [config.cell]
     alone, found = parts(one, config.cell), parts(two, config.cell)
-    assert found["facts"]["device"] == f"2 × {alone['facts']['device']}"  # noqa: RUF001
+    assert found["facts"]["device"] == f"2 × {alone['facts']['device']}"
     assert found["log"]["loss"] == pytest.approx(alone["log"]["loss"], abs=1e-4)
     assert (out.count("| zero_init |"), out.count(str(two.cells / config.cell))) == (1, 1)
     assert "Traceback" not in told
@@ -70,7 +70,7 @@ def test_accelerate_launch_runs_it_too(environment, tmp_path):
     code, _, told = launched(ACCELERATE, "--results", two.root, *settings(config), **environment)
     assert code == 0, told
     alone, found = parts(one, config.cell), parts(two, config.cell)
-    assert found["facts"]["device"].startswith("2 × ")  # noqa: RUF001
+    assert found["facts"]["device"].startswith("2 × ")
     assert found["log"]["loss"] == pytest.approx(alone["log"]["loss"], abs=1e-4)
 
 

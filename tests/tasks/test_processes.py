@@ -176,7 +176,7 @@ def alone_and_together(config: Run, folder: Path, **environment: str) -> tuple[d
     assert [cell.name for cell in together(lambda: run(config, two), **environment)] == [config.cell] * 2
     assert two.names() == [config.cell]
     found = parts(two, config.cell)
-    assert found["facts"]["device"] == f"2 × {parts(one, config.cell)['facts']['device']}"  # noqa: RUF001
+    assert found["facts"]["device"] == f"2 × {parts(one, config.cell)['facts']['device']}"
     return parts(one, config.cell), found
 
 
