@@ -68,7 +68,8 @@ class Browser:
         """The middle of an element, with the mouse."""
         where = self.value(
             f"(() => {{ const e = document.querySelectorAll({json.dumps(selector)})[{place}];"
-            "e.scrollIntoView({block: 'center', inline: 'center'}); const r = e.getBoundingClientRect();"
+            "e.scrollIntoView({behavior: 'instant', block: 'center', inline: 'center'});"
+            "const r = e.getBoundingClientRect();"
             "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
