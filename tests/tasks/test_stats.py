@@ -204,7 +204,7 @@ tables = st.integers(2, 12).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(tables)
 def test_comparisons_are_antisymmetric_and_blind_to_the_order_and_the_unit(table):
     one, other, weights = (np.array(each, float) for each in table[:3])
@@ -249,7 +249,7 @@ def test_it_is_detected_in_four_of_five_studies():
 # --- exact tests and many tests
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_mcnemars_test_is_that_of_statsmodels(answers):
     one, other = np.array(answers).T

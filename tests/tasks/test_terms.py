@@ -34,7 +34,7 @@ def cell(request, tmp_path_factory) -> tuple[tasks.Task, str, list[tasks.Record]
     name, dataset = request.param
     folder: Path = tmp_path_factory.mktemp(name)
     task, method = tasks.get(name), "zero_init" if name == "coco_caption" else "frozen"
-    choice = Choice(name, BACKBONES[task.output], method, dataset=dataset, device="cpu", limit=12)
+    choice = Choice(name, BACKBONES[task.output], method, dataset=dataset, device="cpu", limit=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZEROINIT_CACHE", str(folder / "cache"))
         made = run(single(choice, SMALL | SETTINGS.get(name, {})), Store(folder / "store"))
