@@ -53,7 +53,7 @@ MEASURED = ("train_seconds", "eval_seconds", "peak_memory_mb")
 PATIENT = {
     **{"RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "600"},
     **{"RAY_health_check_timeout_ms": "60000", "RAY_health_check_failure_threshold": "20"},
-    **{"RAY_USAGE_STATS_ENABLED": "0"},
+    **{"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
 }
 """A busy machine takes longer to start a node than Ray thinks decent."""
 

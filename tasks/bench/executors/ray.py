@@ -7,12 +7,15 @@ the processors or the GPU that a cell asks for is Ray's to know.
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tasks.bench import attempt, provenance
@@ -206,14 +209,17 @@ def connected(runs: Sequence[Run], jobs: int | None) -> Iterator[Cluster]:
         raise AbsentError("--executor ray needs Ray: run `pip install 'zeroinit[cluster]'`") from error
     kept = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster that is started here reports to its makers
-    quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": _environment()}
-    try:
-        ray.init(address="auto", **quiet)
-    except ConnectionError as error:
-        if address := os.environ.get("RAY_ADDRESS"):
-            raise InputError(f"no Ray cluster answers at RAY_ADDRESS, {address}: correct it, or unset it") from error
-        threads = max([run.training.threads for run in runs], default=1)
-        ray.init(num_cpus=jobs * threads if jobs else None, include_dashboard=False, **quiet)
+    with _environment() as environment:
+        quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": environment}
+        try:
+            ray.init(address="auto", **quiet)
+        except ConnectionError as error:
+            if address := os.environ.get("RAY_ADDRESS"):
+                raise InputError(
+                    f"no Ray cluster answers at RAY_ADDRESS, {address}: correct it, or unset it"
+                ) from error
+            threads = max([run.training.threads for run in runs], default=1)
+            ray.init(num_cpus=jobs * threads if jobs else None, include_dashboard=False, **quiet)
     try:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, kept)  # which ray.init takes
@@ -224,8 +230,12 @@ def connected(runs: Sequence[Run], jobs: int | None) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def _environment() -> dict[str, Any]:
-    """What workers have of ours: these packages as they are now, and some variables."""
-    ours = [str(provenance.ROOT / name) for name in ("tasks", "zeroinit")]
+@contextlib.contextmanager
+def _environment() -> Iterator[dict[str, Any]]:
+    """What workers have of ours: some variables, and our packages as they are now, side by side as they are here."""
     handed = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
-    return {"py_modules": ours, "env_vars": handed, "excludes": ["__pycache__"]}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("tasks", "zeroinit"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(provenance.ROOT / name, Path(folder, name), ignore=ignored)
+        yield {"working_dir": folder, "env_vars": handed}
