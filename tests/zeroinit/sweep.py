@@ -295,7 +295,7 @@ def _invisible(model: nn.Module, inputs: dict[str, Tensor], what: str) -> str:
 def _check_cache(model: nn.Module, inputs: dict[str, Tensor]) -> str:
     """A step that continues a cache gives what the whole pass gives."""
     ids = inputs["input_ids"]
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
+    if not {"cache", "past_key_values"} & inspect.signature(model.forward).parameters.keys():
         return "-"
 
     def gap() -> float | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zeroinit.methods import Method
 from zeroinit.methods.vpt import Vpt
 from zeroinit.prompts import Switch
-from zeroinit.seams import remove_hooks
+from zeroinit.seams import continued, remove_hooks
 
 if TYPE_CHECKING:
     from zeroinit.attach import Host
@@ -126,7 +126,7 @@ def _enter(entry: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         return None
     takes = inspect.signature(entry.forward).parameters
     kwargs = dict(zip(takes, args, strict=False)) | kwargs
-    embeds, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
+    embeds, cache = kwargs.get("inputs_embeds"), continued(kwargs)
     embeds = entry.get_input_embeddings()(kwargs["input_ids"]) if embeds is None else embeds  # type: ignore[operator]
     batch, tokens = embeds.shape[:2]
     past = cache.get_seq_length() if cache is not None else 0

@@ -5,11 +5,11 @@ A seam answers for a host: its attention modules bottom to top, its blocks, its 
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -242,3 +242,9 @@ def remove_hooks(model: nn.Module, hooks: tuple[Callable[..., object], ...]) -> 
                     module._forward_hooks_always_called,
                 ):
                     flags.pop(handle, None)
+
+
+def continued(given: Mapping[str, Any]) -> Any:
+    """The keys and values that a forward pass goes on from: `cache` since transformers 5.24, `past_key_values` before."""
+    cache = given.get("cache")
+    return given.get("past_key_values") if cache is None else cache

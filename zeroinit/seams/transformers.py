@@ -22,7 +22,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
 from zeroinit.prompts import LayerPrompts, State, Switch
-from zeroinit.seams import Layout, Projection, Seam, Site, UnsupportedHostError, remove_hooks
+from zeroinit.seams import Layout, Projection, Seam, Site, UnsupportedHostError, continued, remove_hooks
 
 PREFIX = "zeroinit_"
 SUPPORTED = (
@@ -283,7 +283,7 @@ def _positions(base: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     tokens = given.get("inputs_embeds") if tokens is None else tokens
     if given.get("position_ids") is not None or not isinstance(mask, Tensor) or mask.dim() != 2:
         return None
-    cache = given.get("past_key_values")
+    cache = continued(given)
     past = cache.get_seq_length() if cache is not None else 0
     if tokens is None or mask.shape[1] < past + tokens.shape[1]:
         return None
