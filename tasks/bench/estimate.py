@@ -74,12 +74,13 @@ def _kinds(config: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
 def _measured(training: Mapping[str, Any], result: Mapping[str, Any]) -> Took:
     facts = result["facts"]
-    trained, fit = facts["train_seconds"], facts["n_fit"]
+    fit = facts["n_fit"]
     runs = 1 + (facts["trials"] if facts.get("grid") else 0)
-    examples = _examples(training, fit)
+    examples = runs * _examples(training, fit)
     scored = sum(part["eval_seconds"] for part in result["splits"].values())
-    whole = facts.get("seconds", trained * runs + scored)
-    return Took(max(0.0, whole - trained * runs), trained / examples if examples else 0.0, fit)
+    whole = facts.get("seconds", facts["train_seconds"] * runs + scored)
+    trained = min(whole, facts["train_seconds"] * runs)  # a trial that is kept is not trained again
+    return Took(whole - trained, trained / examples if examples else 0.0, fit)
 
 
 def _examples(training: Mapping[str, Any], fit: int) -> int:

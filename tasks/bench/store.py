@@ -13,17 +13,16 @@ same, because the folder of the second finds that of the first in its place.
 """
 
 import contextlib
-import gzip
-import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.bench import durable, locks, sources
+from tasks.bench import durable, folder, locks, sources
 from tasks.bench.errors import InputError
+from tasks.bench.folder import Json
 from tasks.bench.rows import COLUMNS as COLUMNS
 from tasks.bench.rows import Row as Row
 from tasks.bench.rows import csv_of, rows_of
@@ -47,7 +46,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.cells = root / "cells"
-        self._seen: dict[tuple[str, str], tuple[Stamp, Any]] = {}
+        self._seen: dict[tuple[str, str], tuple[Stamp, Json]] = {}
+        self._codes: dict[str, Json] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What was read stays where it was read."""
@@ -62,7 +62,7 @@ class Store:
 
     def status(self, name: str) -> str:
         """What a cell's run ended as: `done`, `partial`, `failed`, `cancelled`; else `missing`."""
-        return self._look(name)[0]
+        return self.result(name)["facts"]["status"] if self.stamp(name) else "missing"
 
     def has(self, name: str) -> bool:
         """Whether a cell has numbers."""
@@ -70,24 +70,7 @@ class Store:
 
     def outdated(self, name: str) -> list[str]:
         """The modules that say something else than when the cell was made; `unknown` where that was not recorded."""
-        return self._look(name)[1]
-
-    def _look(self, name: str) -> tuple[str, list[str]]:
-        def look() -> tuple[str, list[str]]:
-            result = self.result(name)
-            return result["facts"]["status"], outdated(result)
-
-        return self._once("look", name, look) or ("missing", [])
-
-    def _once(self, what: str, name: str, read: Callable[[], Any]) -> Any:
-        """What is to be known of a cell, read anew when it was written anew; None where it is missing."""
-        stamp = self.stamp(name)
-        if stamp is None:
-            return None
-        seen = self._seen.get((what, name))
-        if seen is None or seen[0] != stamp:
-            seen = self._seen[what, name] = (stamp, read())
-        return seen[1]
+        return outdated(self.result(name))
 
     def stamp(self, name: str) -> Stamp:
         """What tells one writing of a cell from another."""
@@ -106,26 +89,37 @@ class Store:
             return []
         return sorted(name for name in there if self.stamp(name))
 
-    def config(self, name: str) -> dict[str, Any]:
-        """Everything that a cell's numbers depend on."""
-        return _read(f"{self.cells}/{name}/config.json")
+    def config(self, name: str) -> Json:
+        """Everything that a cell's numbers depend on; not to be changed, because it is read but once."""
+        return self._once(name, "config.json", folder.read)
 
-    def result(self, name: str) -> dict[str, Any]:
-        """A cell's scores by split, and the facts about its run.
+    def result(self, name: str) -> Json:
+        """A cell's scores by split, and the facts about its run; not to be changed, because it is read but once.
 
         Raises:
             InputError: it is no longer what was written.
         """
-        path = f"{self.cells}/{name}/result.json"
-        result = _read(path)
+        return self._once(name, "result.json", self._result)
+
+    def _once(self, name: str, file: str, read: Callable[[str], Json]) -> Json:
+        """What a file of a cell says, read anew when the cell was written anew."""
+        stamp = self.stamp(name)
+        seen = self._seen.get((name, file))
+        if seen is None or stamp is None or seen[0] != stamp:
+            seen = self._seen[name, file] = (stamp, read(f"{self.cells}/{name}/{file}"))
+        return seen[1]
+
+    def _result(self, path: str) -> Json:
+        result = folder.read(path)
         if not isinstance(result.get("facts"), dict) or result["facts"].get("status") not in RANK:
             raise InputError(f"{path} says no status: remove its folder, and the cell runs again")
+        if isinstance(code := result.get("code"), dict):  # most cells share it
+            result["code"] = self._codes.setdefault(json.dumps(code), code)
         return result
 
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
         """The records of a cell's split."""
-        with gzip.open(self.cells / name / f"{split}.jsonl.gz", "rt", encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+        return folder.records(self.cells / name / f"{split}.jsonl.gz")
 
     def rows(self) -> list[Row]:
         """One row a cell, split and metric; one row without a metric for a cell without numbers."""
@@ -133,16 +127,14 @@ class Store:
 
     def rows_of(self, name: str) -> list[Row]:
         """The rows of one cell; none where it is missing."""
-
-        def rows() -> list[Row]:
-            try:
-                return rows_of(name, self.config(name), self.result(name))
-            except (KeyError, TypeError, AttributeError) as error:
-                raise InputError(
-                    f"{self.cells / name} is no cell ({error!r}): remove it, and the cell runs again"
-                ) from None
-
-        return self._once("rows", name, rows) or []
+        if self.stamp(name) is None:
+            return []
+        try:
+            return rows_of(name, self.config(name), self.result(name))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self.cells / name} is no cell ({error!r}): remove it, and the cell runs again"
+            ) from None
 
     def export(self) -> Path:
         """Derive `results.csv` from the cells; whoever writes it last has seen every cell.
@@ -184,16 +176,8 @@ class Store:
         Raises:
             InputError: the disk does not take it; what was there is there still.
         """
-        texts = {split: _lines(records) for split, records in cell.records.items()}
-        result = {**cell.result, "sha256": {split: hashlib.sha256(text).hexdigest() for split, text in texts.items()}}
         with self.unfinished() as whole:
-            _write_json(whole / "config.json", cell.config)
-            _write_json(whole / "result.json", result)
-            _write_json(whole / "log.json", cell.log)
-            for split, text in texts.items():
-                (whole / f"{split}.jsonl.gz").write_bytes(gzip.compress(text, mtime=0))
-            if trained is not None:
-                _save(trained, whole / "adapter")
+            folder.write(whole, cell, trained)
             self.settle(whole, cell.name)
 
     def probe(self) -> None:
@@ -224,7 +208,7 @@ class Store:
         target = self.cells / name
         durable.settle(whole)
         if target.exists():
-            if not self._gives_way(name, _read(f"{whole}/result.json")):
+            if not self._gives_way(name, folder.read(f"{whole}/result.json")):
                 return
             target.rename(whole.with_name("before"))
         try:
@@ -246,39 +230,3 @@ class Store:
 def outdated(result: Mapping[str, Any]) -> list[str]:
     """As `Store.outdated`, of a result that was read."""
     return sources.changed(result.get("code") or {"unknown": "?"})
-
-
-def _read(path: str) -> dict[str, Any]:
-    """One of a cell's files of JSON.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            value = json.loads(file.read())
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path} cannot be read ({reason}): remove its folder, and the cell runs again") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no object: remove its folder, and the cell runs again")
-    return value
-
-
-def _save(trained: "torch.nn.Module", folder: Path) -> None:
-    from safetensors import SafetensorError
-
-    import zeroinit
-
-    try:
-        zeroinit.save(trained, folder)
-    except SafetensorError as error:  # it says so where the disk is full
-        raise OSError(str(error)) from error
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _lines(records: Sequence[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()

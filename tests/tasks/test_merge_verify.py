@@ -29,15 +29,14 @@ def answered(config: Run, right: int = 2, **facts) -> Cell:
     ]
     scores = {name: list(score) for name, score in task.metrics(records, config.dataset).items()}
     part = {"n": 3, "n_expected": 3, "eval_seconds": 1.0, **faults(records), "scores": scores}
-    facts = {
-        "status": "done",
-        "device": "cpu",
-        "fingerprint": "f",
-        "train_seconds": 1.0,
-        "n_fit": 9,
-        "trainable_params": 3,
-    } | facts
-    result = {"facts": facts, "splits": {"report": part, "fit": part}, "notes": [], "code": {"x": "y"}}
+    known = {
+        **{"status": "done", "checkpoint": "tiny", "trainable_params": 3, "head_params": 1, "total_params": 100},
+        **{"train_seconds": 1.0, "peak_memory_mb": 300.0, "selection": "last step", "protocol": "squad v1.1"},
+        **{"task_version": 1, "commit": "c", "dirty": False, "device": "cpu", "versions": "python 3", "n_fit": 9},
+        **{"weights_sha256": "w", "fingerprint": "f", "step0_distance": 0.0, "grid": None, "trials": 1},
+        **{"blind": False, **facts},
+    }
+    result = {"facts": known, "splits": {"report": part, "fit": part}, "notes": [], "code": {"x": "y"}}
     return Cell(config.cell, config.identity, result, {"report": records, "fit": records}, {"loss": [1.0]})
 
 

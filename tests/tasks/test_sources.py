@@ -56,7 +56,7 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    forget()
+    sources.hash_of.cache_clear()
 
 
 def test_comments_docstrings_and_layout_are_no_code(copy):

@@ -1,0 +1,76 @@
+"""The files of a cell's folder: how they are written, and how they are read again."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.bench.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.bench.cell import Cell
+
+Json = dict[str, Any]
+
+
+def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None:
+    """A cell's files, with the adapter of a model that was trained.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    texts = {split: _lines(records) for split, records in cell.records.items()}
+    hashes = {split: hashlib.sha256(text).hexdigest() for split, text in texts.items()}
+    _write_json(folder / "config.json", cell.config)
+    _write_json(folder / "result.json", {**cell.result, "sha256": hashes})
+    _write_json(folder / "log.json", cell.log)
+    for split, text in texts.items():
+        (folder / f"{split}.jsonl.gz").write_bytes(gzip.compress(text, mtime=0))
+    if trained is not None:
+        _save(trained, folder / "adapter")
+
+
+def records(path: Path) -> list[Json]:
+    """The records of a split, one a line."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def read(path: str) -> Json:
+    """A file of JSON.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            value = json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path} cannot be read ({reason}): remove its folder, and the cell runs again") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no object: remove its folder, and the cell runs again")
+    return value
+
+
+def _save(trained: "torch.nn.Module", folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    import zeroinit
+
+    try:
+        zeroinit.save(trained, folder)
+    except SafetensorError as error:  # it says so where the disk is full
+        raise OSError(str(error)) from error
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _lines(records: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
