@@ -6,6 +6,7 @@ the launch says only where.
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from accelerate.utils import (
 from tasks.bench import processes
 from tasks.bench.config import Run
 from tasks.bench.errors import InputError
-from zeroinit.seams import seam_of
+from zeroinit.seams import UnsupportedHostError, seam_of
 
 OTHERS = {"DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM", "PARALLELISM_CONFIG": "a parallelism config"}
 """What `accelerate launch` could ask for besides, by its variable."""
@@ -47,9 +48,8 @@ def check(run: Run) -> None:
         raise InputError("FSDP would take the GPUs: pass --device cuda, or hide them with CUDA_VISIBLE_DEVICES=")
     if processes.count() > 1 and run.device not in ("cpu", "cuda"):
         raise InputError(f"--device {run.device} serves one process: start one, or pass --device cpu")
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if processes.count() > 1 and run.device == "cuda" and here > torch.cuda.device_count():
-        raise InputError(f"{here} processes share {torch.cuda.device_count()} GPUs: start one for each GPU")
+    if run.device == "cuda" and (gpus := len(set(processes.gathered(_gpu())))) < processes.count():
+        raise InputError(f"{processes.count()} processes share {gpus} GPUs: start one for each GPU")
 
 
 def sharded() -> bool:
@@ -75,6 +75,7 @@ def prepared(model: torch.nn.Module, optimizer: torch.optim.Optimizer, precision
     if cpu and precision == "fp16":
         raise InputError("precision is fp16, which needs a GPU: choose bf16 or no")
     plugin = _sharding(model) if sharded() else None
+    os.environ["ACCELERATE_USE_FSDP"] = str(sharded()).lower()  # a process alone has no others to share with
     AcceleratorState._reset_state(reset_partial_state=True)  # a cell before this one may have had another precision
     accelerator = Accelerator(
         cpu=cpu,
@@ -162,14 +163,26 @@ def _sharding(model: torch.nn.Module) -> FullyShardedDataParallelPlugin:
     """FSDP2 as the environment says; by default block by block, and always in the precision of the configuration."""
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    blocks = sorted({type(site.block).__name__ for site in seam_of(model).sites()})
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy=None if "FSDP_AUTO_WRAP_POLICY" in os.environ else "transformer_based_wrap",
-        transformer_cls_names_to_wrap=None if "FSDP_TRANSFORMER_CLS_TO_WRAP" in os.environ else blocks,
+        transformer_cls_names_to_wrap=None if "FSDP_TRANSFORMER_CLS_TO_WRAP" in os.environ else _blocks(model),
         mixed_precision_policy=MixedPrecisionPolicy(),  # autocast computes in it, as in one process
         cpu_ram_efficient_loading=False,  # every process has read the whole host
     )
+
+
+def _blocks(model: torch.nn.Module) -> list[str]:
+    """The classes of a model's blocks; none where they are not known: it is then sharded as a whole."""
+    try:
+        return sorted({type(site.block).__name__ for site in seam_of(model).sites()})
+    except UnsupportedHostError:
+        return []
+
+
+def _gpu() -> tuple[str, str]:
+    """Which GPU this process uses, of which machine."""
+    return platform.node(), str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
 
 
 def _asked(variable: str) -> bool:

@@ -34,7 +34,7 @@ _here = _Place()
 
 def join() -> None:
     """Meet the others, where a launcher started this process among several; all but the first fall silent."""
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+    if _here.joined or not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # data parallelism would warn that each parameter is used
     import torch
@@ -162,4 +162,4 @@ def _all(value: Item) -> list[Item]:
 def _fall_silent() -> None:
     """The first process speaks for all; another tells only what it dies of."""
     sys.excepthook = lambda *error: traceback.print_exception(*error, file=sys.__stderr__)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115

@@ -85,6 +85,12 @@ def test_the_firsts_refusal_is_everybodys():
     assert [str(error) for error in together(step)] == ["seen by 0"] * 2
 
 
+def test_what_starts_processes_of_its_own_wants_to_be_alone():
+    found = together(lambda: processes.alone("python -m tasks run"))
+    expected = "python -m tasks run starts processes of its own: start it alone, or one cell as python -m tasks.TASK"
+    assert [str(error) for error in found] == [expected] * 2
+
+
 # Training
 
 
