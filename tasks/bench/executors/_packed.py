@@ -74,7 +74,8 @@ class Order:
 def _inputs(run: Run) -> list[str]:
     """Whatever the cell names that is a file or a folder here."""
     choice = run.choice
-    named = [choice.train, choice.eval, choice.data, choice.adapter, choice.checkpoint, choice.method]
+    named = [choice.train, choice.eval, choice.data, choice.adapter, choice.checkpoint]
+    named += [choice.method] if choice.method.endswith(".py") else []
     named += [value for value in run.settings["task"].values() if isinstance(value, str)]
     return [str(name) for name in named if name and Path(name).exists()]
 

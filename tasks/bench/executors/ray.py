@@ -6,6 +6,7 @@ the processors or the GPU that a cell asks for is Ray's to know.
 """
 
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -204,7 +205,7 @@ def connected(runs: Sequence[Run], jobs: int | None) -> Iterator[Cluster]:
         InputError: RAY_ADDRESS leads nowhere.
     """
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")  # which type checkers need not have, either
     except ImportError as error:
         raise AbsentError("--executor ray needs Ray: run `pip install 'zeroinit[cluster]'`") from error
     kept = signal.getsignal(signal.SIGTERM)
