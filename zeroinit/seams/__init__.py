@@ -245,6 +245,6 @@ def remove_hooks(model: nn.Module, hooks: tuple[Callable[..., object], ...]) -> 
 
 
 def continued(given: Mapping[str, Any]) -> Any:
-    """The keys and values that a forward pass goes on from: `cache` since transformers 5.24, `past_key_values` before."""
+    """The keys and values that a pass goes on from: `cache` since transformers 5.24, `past_key_values` before."""
     cache = given.get("cache")
     return given.get("past_key_values") if cache is None else cache
