@@ -58,7 +58,7 @@ def test_the_tier_sets_what_the_suite_of_its_name_says(small_run):
     assert small_run().method.length == 8
     assert small_run(tier="pocket").method.length == 16
     assert small_run(tier="pocket").training.learning_rate == 3e-2
-    assert small_run("full", tier="pocket").training.learning_rate == 1e-4
+    assert small_run("full", tier="pocket").training.learning_rate == 3e-4
 
 
 @pytest.mark.parametrize(
