@@ -43,7 +43,7 @@ def _tests(table: Table, verdicts: Mapping[str, Verdict]) -> list[str]:
         return []
     tested: dict[str, list[str]] = {}
     for metric, verdict in verdicts.items():
-        if verdict.held:
+        if verdict.held and (verdict.test or not verdict.examples):  # where all are best, nothing was to be tested
             tested.setdefault(verdict.test, []).append(metric)
     alone = tested.pop("", [])
     told = "; ".join(f"{test} on {', '.join(metrics)}" for test, metrics in sorted(tested.items()))
