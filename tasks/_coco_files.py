@@ -26,6 +26,8 @@ FILES = (
     {"train": "captions_train2014.json", "eval": "captions_val2014.json"},
 )
 """What a data folder may hold, by role; the first that is whole is taken."""
+SHIFT = "captions_shift.json"
+"""What a data folder may hold besides: official annotations of pictures that differ from all that is trained on."""
 KARPATHY = {"fit": ("train", "restval"), "val": ("val",), "test": ("test",)}
 """Karpathy's splits."""
 SIZES = {"fit": 113_287, "report": 5_000}
@@ -55,7 +57,8 @@ def official(folder: Path) -> dict[str, Path]:
     for wanted in FILES:
         found = {role: path for role, name in wanted.items() if (path := _first(folder, name))}
         if len(found) == len(wanted):
-            return found
+            shift = _first(folder, SHIFT)
+            return found | ({"shift": shift} if shift else {})
     return {}
 
 

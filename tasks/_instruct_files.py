@@ -28,6 +28,9 @@ FILES = {
 }
 """What the official files are called."""
 
+BESIDE = {"eval": "alpaca_data_eval.json", "shift": "alpaca_data_shift.json"}
+"""More records in Alpaca's format that a data folder may hold, by role."""
+
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
     "Write a response that appropriately completes the request.\n\n"
@@ -202,3 +205,8 @@ def official(folder: Path, kind: str) -> Path | None:
     """The official file of a set in a data folder, or in the one of its name there."""
     places = [root / name for root in (folder, folder / kind, folder / "instruct_eval") for name in FILES[kind]]
     return next((path for path in places if path.is_file()), None)
+
+
+def beside(folder: Path) -> dict[str, Path]:
+    """What a data folder holds to report on, besides Alpaca's own file."""
+    return {role: folder / name for role, name in BESIDE.items() if (folder / name).is_file()}

@@ -214,6 +214,11 @@ def official(folder: Path, names: Iterable[str]) -> Path:
     raise InputError(f"--data {folder} holds no {' or '.join(names)}, packed or not: add it, or pass --eval FILE")
 
 
+def shifted(folder: Path) -> Path | None:
+    """Problems that differ from all that is trained on, which a data folder may hold besides."""
+    return _there(folder, "problems_shift.json")
+
+
 def from_hub(*, pictures: bool = False) -> list[Problem]:
     """Every problem, from the local cache of `datasets` or the hub, which has no pids: they are split and row.
 

@@ -10,6 +10,8 @@ from tasks.bench.documents import Entry, Tolerance
 from tasks.bench.errors import InputError
 
 HUB = {"v1.1": "rajpurkar/squad", "v2.0": "rajpurkar/squad_v2"}
+FILES = {"train": "train", "eval": "dev", "shift": "shift"}
+"""How the names of a data folder's files begin, by role."""
 FORMAT = "give a file in the official SQuAD format"
 
 
@@ -121,10 +123,21 @@ def _from_row(row: Mapping[str, Any]) -> Question:
     return Question(row["id"], row["title"], row["context"], row["question"].lstrip(), texts, starts)
 
 
-def official(folder: Path, name: str, flag: str) -> Path:
-    """The official file of this name in a data folder, packed or not."""
-    places = [root / (name + end) for root in (folder, folder / "squad") for end in ("", ".gz")]
-    for path in places:
-        if path.is_file():
-            return path
-    raise InputError(f"--data {folder} holds no {name} or {name}.gz: add it, or name the file with {flag}")
+def official(folder: Path, dataset: str) -> dict[str, Path]:
+    """The official files of a data folder by role, packed or not; and its `shift` file, which it may have too.
+
+    Raises:
+        InputError: one of the official ones is missing.
+    """
+    names = {role: f"{name}-{dataset}.json" for role, name in FILES.items()}
+    found = {role: path for role, name in names.items() if (path := _there(folder, name))}
+    for role in ("train", "eval"):
+        if role not in found:
+            name = names[role]
+            raise InputError(f"--data {folder} holds no {name} or {name}.gz: add it, or name the file with --{role}")
+    return found
+
+
+def _there(folder: Path, name: str) -> Path | None:
+    places = (root / (name + end) for root in (folder, folder / "squad") for end in ("", ".gz"))
+    return next((path for path in places if path.is_file()), None)

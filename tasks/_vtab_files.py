@@ -25,6 +25,8 @@ from tasks.bench.errors import InputError
 
 SIZES = {"train800": 800, "val200": 200, "train800val200": 1000}
 SPLITS = (*SIZES, "test")
+SHIFT = "shift"
+"""One more split that a pack may hold: what differs from all that is trained on."""
 HUB, HUB_FILE = "XiN0919/VTAB-1k", "vtab-1k.zip"
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -122,7 +124,7 @@ def is_pack(folder: Path) -> bool:
 
 
 def split_files(pack: Path) -> dict[str, Path]:
-    """The four split files of a pack by name.
+    """The four split files of a pack by name, and that of its shift if it has one.
 
     Raises:
         InputError: one is missing.
@@ -130,7 +132,8 @@ def split_files(pack: Path) -> dict[str, Path]:
     files = {name: pack / f"{name}.txt" for name in SPLITS}
     if missing := [file for file in files.values() if not file.is_file()]:
         raise InputError(f"{missing[0]} is missing: a VTAB-1k pack has {', '.join(f'{name}.txt' for name in SPLITS)}")
-    return files
+    shift = pack / f"{SHIFT}.txt"
+    return files | ({SHIFT: shift} if shift.is_file() else {})
 
 
 def class_folders(folder: Path) -> list[Path]:

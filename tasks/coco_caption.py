@@ -92,13 +92,13 @@ class CocoCaption(Task):
     fields = Fields
 
     def sources(self, run: Run) -> Mapping[str, Path]:
-        """The files given, else those in `--data`; and the document frequencies."""
+        """The files given, else those in `--data` or in the mini world; and the document frequencies."""
         choice = run.choice
         given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
         if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
             del given["train"]  # it has splits of its own, or is divided
-        if not given and choice.data:
-            given = files.official(choice.data)
+        if not given and (folder := _folder(run)):
+            given = files.official(folder)
         return given | ({"cider_df": Path(run.task.cider_df)} if run.task.cider_df else {})
 
     def load(self, run: Run) -> Data:
@@ -106,6 +106,7 @@ class CocoCaption(Task):
         _require(run)
         f: Fields = run.task
         pools, notes, left_out = self._read(run)
+        shift = pools.pop("shift", [])
         train, asked = (pools.get(role) or next(iter(pools.values())) for role in ("train", "eval"))
         fit, report = _of(train, KARPATHY["fit"]), _of(asked, KARPATHY[f.report])
         tune = [picture for picture in train if picture.split == "val" and f.report != "val"]
@@ -123,7 +124,7 @@ class CocoCaption(Task):
             notes.append(f"{len(shared)} pictures of the report split are trained on too")
         limit = run.choice.limit
         whole &= limit is None or max(len(fit), len(tune)) <= limit
-        fit, tune, report = (splits.sample(part, limit, _name) for part in (fit, tune, report))
+        fit, tune, report, shift = (splits.sample(part, limit, _name) for part in (fit, tune, report, shift))
         complete = len(report) >= expected
         if not complete and f.cider_df is None:
             notes.append(f"CIDEr is withheld: {len(report)} of {expected} pictures, and no cider_df of the whole set")
@@ -134,25 +135,23 @@ class CocoCaption(Task):
             expected,
             notes,
             whole,
+            [_asked(picture, f, whole=limit is None) for picture in shift],
         )
 
     def _read(self, run: Run) -> tuple[dict[str, list[Picture]], list[str], int]:
         """Pictures by role, notes, and how many records were left out of what is reported."""
         choice = run.choice
         paths = {role: path for role, path in self.sources(run).items() if role != "cider_df"}
-        folder = choice.data
-        if not paths and choice.data is None:
-            if choice.tier != "mini":
-                raise InputError("COCO is not given: pass --data FOLDER, with the pictures and a file of captions")
-            folder = mini.folder()
-            paths = files.official(folder)
+        folder = _folder(run)
+        if not paths and folder is None:
+            raise InputError("COCO is not given: pass --data FOLDER, with the pictures and a file of captions")
         if not paths:
             return {"hub": files.from_hub(folder or Path())}, [], 0
         pools, notes, left_out = {}, [], 0
         for role, path in paths.items():
             pools[role], bad = files.pictures(path, folder, choice.skip_bad)
             notes += [f"{len(bad)} bad records of {role} left out: {' | '.join(bad)}"] if bad else []
-            left_out += len(bad) * (role != "train" or len(paths) == 1)
+            left_out += len(bad) * (role == "eval" or len(paths) == 1)
         return pools, notes, left_out
 
     def pictures(self, config: Mapping[str, Any], folder: Path | None) -> Mapping[str, Path]:
@@ -231,6 +230,13 @@ class CocoCaption(Task):
         frequencies = rules.Frequencies.read(Path(cider_df)) if cider_df else None
         captions = [said.get(name, "") for name in names]
         return rules.score([golds[name] for name in names], captions, frequencies, with_meteor=meteor is not None)
+
+
+def _folder(run: Run) -> Path | None:
+    """Where files and pictures are looked for; with files of one's own, only where the pictures are said to be."""
+    choice = run.choice
+    generated = choice.tier == "mini" and not (choice.train or choice.eval)
+    return choice.data or (mini.folder() if generated else None)
 
 
 def _require(run: Run) -> None:

@@ -30,13 +30,13 @@ from tasks import _instruct_files as files
 from tasks._instruct_files import Instruction
 from tasks.bench import splits
 from tasks.bench.config import Run, digest
-from tasks.bench.documents import Entry, Tolerance, read_lines
+from tasks.bench.documents import Tolerance, read_lines
 from tasks.bench.errors import InputError
 from tasks.bench.overlap import WORDS, shares_a_run
 from tasks.bench.task import Data, Record, Score, Task, Term
 from tasks.metrics import ifeval_rules
 from tasks.metrics.rouge_rules import rouge_l
-from tasks.mini import instruct as world
+from tasks.mini import instruct as mini
 
 NEW_TOKENS = {"alpaca": 0, "self_instruct": 256, "ifeval": 1280, "vicuna": 1024}
 """Tokens of an answer where `max_new_tokens` is not set; IFEval's is the usual one."""
@@ -92,20 +92,24 @@ class Instruct(Task):
     fields = Fields
 
     def sources(self, run: Run) -> Mapping[str, Path]:
-        """The files given, else the official ones in `--data`."""
+        """The files given, else the official ones in `--data`, or in the mini world."""
         choice = run.choice
         given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
         if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
             del given["train"]  # nobody is to be judged on what it was trained on
-        if given or not choice.data:
+        if given:
             return given
+        folder = choice.data or (mini.folder() if choice.tier == "mini" else None)
+        if folder is None:
+            return {}
         kinds = {"train": "alpaca"} | ({} if run.dataset == "alpaca" else {"eval": run.dataset})
-        found = {role: files.official(choice.data, kind) for role, kind in kinds.items()}
+        found = {role: files.official(folder, kind) for role, kind in kinds.items()}
+        found |= files.beside(folder) if run.dataset == "alpaca" else {}
         needed = {"eval"} | ({"train"} if run.trains or run.dataset == "alpaca" else set())
         missing = [kinds[role] for role, path in found.items() if path is None and role in needed]
         if missing:
             names = " or ".join(files.FILES[missing[0]])
-            raise InputError(f"--data {choice.data} holds no {names}: add it, or name the file with --train or --eval")
+            raise InputError(f"--data {folder} holds no {names}: add it, or name the file with --train or --eval")
         return {role: path for role, path in found.items() if path is not None}
 
     def load(self, run: Run) -> Data:
@@ -114,7 +118,7 @@ class Instruct(Task):
         bad: list[str] = []
         given = list(self.sources(run))
         whole: list[Instruction] = []
-        if run.dataset != "alpaca" or len(given) == 2:
+        if run.dataset != "alpaca" or {"train", "eval"} <= {*given}:
             report = self._read(run, "eval", run.dataset, bad)
             train = self._read(run, "train", "alpaca", bad) if run.trains else []
         else:
@@ -125,7 +129,9 @@ class Instruct(Task):
                 report, train = splits.divide(whole, _group, f.report_share)
         if not report:
             raise InputError(f"report_share = {f.report_share} leaves nothing to report: raise it, or give --eval")
-        official = run.dataset != "alpaca" and (run.choice.tier != "mini" or "eval" in given)
+        choice = run.choice
+        generated = choice.tier == "mini" and not (choice.train or choice.eval or choice.data)
+        official = run.dataset != "alpaca" and not generated
         expected = max(len(report), files.SIZES[run.dataset]) if official else len(report)
         if given:
             expected = max(expected, len(whole))  # of one file, a part is reported
@@ -133,24 +139,22 @@ class Instruct(Task):
         # Nothing is chosen by a benchmark's numbers, so its runs need no tune split.
         tune, fit = splits.divide(train, _group, f.tune_share if run.dataset == "alpaca" else 0)
         limit = run.choice.limit
-        fit, tune, report = (splits.sample(part, limit, _id) for part in (fit, tune, report))
+        shift = self._read(run, "shift", "alpaca", bad) if "shift" in given else []
+        fit, tune, report, shift = (splits.sample(part, limit, _id) for part in (fit, tune, report, shift))
         notes = [f"{len(bad)} bad records left out: {' | '.join(bad)}"] if bad else []
         if run.trains:
             near = shares_a_run([one.text for one in report], (one.text for one in fit))
             report = [replace(one, near_duplicate=found) for one, found in zip(report, near, strict=True)]
             notes.append(f"{sum(near)} of {len(report)} report records share {WORDS} words in a row with the fit split")
-        return Data(fit, tune, report, expected, notes)
+        return Data(fit, tune, report, expected, notes, shift=shift)
 
     def _read(self, run: Run, role: str, kind: str, bad: list[str]) -> list[Instruction]:
-        """The records of a file, of the mini world, or of the hub."""
+        """The records of a file or of the hub."""
         path = self.sources(run).get(role)
         if path is not None:
             found, wrong = files.read(path, kind, run.choice.skip_bad)
             bad += wrong
             return found
-        if run.choice.tier == "mini":
-            entries = (Entry(record, f"the mini world's {kind}", f"[{n}]") for n, record in enumerate(world.made(kind)))
-            return files.parse(entries, kind, Tolerance(0), "the mini world")
         return files.from_hub(kind)
 
     def reader(self, tokenizer: Any, run: Run) -> Any:

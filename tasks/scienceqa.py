@@ -107,19 +107,25 @@ class ScienceQA(Task):
         return found
 
     def _questions(self, run: Run) -> dict[str, Path]:
-        """The files given, else the one in `--data` that has the data set's questions."""
+        """The files given, else the one in `--data`, or in the mini world, that has the data set's questions."""
         choice = run.choice
         given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
         if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
             del given["train"]  # it has splits of its own
-        if given or not choice.data:
+        if given:
             return given
-        return {"problems": files.official(choice.data, FILES[run.dataset])}
+        folder = choice.data or (mini.folder() if choice.tier == "mini" else None)
+        if folder is None:
+            return {}
+        found = files.official(folder, FILES[run.dataset])
+        shift = files.shifted(found.parent)
+        return {"problems" if choice.data else "generated": found} | ({"shift": shift} if shift else {})
 
     def load(self, run: Run) -> Data:
         """Train fits, val tunes, test reports; without train, the questions at hand are divided into all three."""
         f: Fields = run.task
         pools, notes, left_out = self._read(run)
+        shift = pools.pop("shift", [])
         train, asked = (pools.get(role) or next(iter(pools.values())) for role in ("train", "eval"))
         fit, tune, report = _of(train, "train"), _of(train, "val"), _of(asked, "test")
         expected = len(report or asked) + left_out
@@ -140,26 +146,24 @@ class ScienceQA(Task):
             raise InputError("there is nothing to report on: give a file with more questions")
         limit = run.choice.limit
         whole &= limit is None or max(len(fit), len(tune)) <= limit
-        fit, tune, report = (splits.sample(part, limit, lambda p: p.id) for part in (fit, tune, report))
+        fit, tune, report, shift = (splits.sample(p, limit, lambda p: p.id) for p in (fit, tune, report, shift))
         report = splits.sample(report, f.report_limit, lambda p: p.id)
         if shared := {*map(_key, [*fit, *tune])} & {*map(_key, report)}:
             notes.append(f"{len(shared)} questions of the report split are trained on too")
         notes += _baselines(fit, report)
-        fit, tune, report = ([_put(p, f) for p in part] for part in (fit, tune, report))
-        return Data(fit, tune, report, expected, notes, whole)
+        fit, tune, report, shift = ([_put(p, f) for p in part] for part in (fit, tune, report, shift))
+        return Data(fit, tune, report, expected, notes, whole, shift)
 
     def _read(self, run: Run) -> tuple[dict[str, list[Problem]], list[str], int]:
         """The data set's problems by role, notes, and how many records were left out of what is reported."""
         choice, f = run.choice, run.task
         paths = self._questions(run)
-        if not paths and choice.tier == "mini":
-            paths = {"mini": mini.folder() / "problems.json"}
         pictures = run.dataset != "text" and (f.pictures or run.dataset == "image")
         pools, notes, left_out = {}, [], 0
         for role, path in paths.items():
             pools[role], bad = files.problems(path, choice.skip_bad, pictures=pictures, captions=f.captions)
             notes += [f"{len(bad)} bad records of {role} left out: {' | '.join(bad)}"] if bad else []
-            left_out += len(bad) * (role != "train" or len(paths) == 1)
+            left_out += len(bad) * (role not in ("train", "shift") or len(paths) == 1)
         pools = pools or {"problems": files.from_hub(pictures=pictures)}
         wanted = {"text": (False,), "image": (True,), "all": (False, True)}[run.dataset]
         for role, found in pools.items():

@@ -22,11 +22,11 @@ from typing import Any, ClassVar, Literal
 from tasks._squad_files import Question, from_hub, golds, official, questions
 from tasks.bench import splits
 from tasks.bench.config import Run, digest
-from tasks.bench.documents import Entry, read_json
+from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Rules, Score, Task, Term
 from tasks.metrics import squad_rules as rules
-from tasks.mini import world
+from tasks.mini import squad as mini
 
 GROUPS = {"": {True, False}, "HasAns": {True}, "NoAns": {False}}
 """Of which questions a metric is, those with an answer or those without, by the first part of its name."""
@@ -72,17 +72,15 @@ class Squad(Task):
         return Rules(f"{usual.name}, best dev epoch", chosen, peek_epochs=1, peek_metric="f1")
 
     def sources(self, run: Run) -> Mapping[str, Path]:
-        """The files given, else the official ones in `--data`."""
+        """The files given, else the official ones in `--data`, or in the mini world."""
         choice = run.choice
         given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
         if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
             del given["train"]  # nobody is to be judged on what it was trained on
-        if given or not choice.data:
+        if given:
             return given
-        return {
-            "train": official(choice.data, f"train-{run.dataset}.json", "--train"),
-            "eval": official(choice.data, f"dev-{run.dataset}.json", "--eval"),
-        }
+        folder = choice.data or (mini.folder() if choice.tier == "mini" else None)
+        return official(folder, run.dataset) if folder else {}
 
     def load(self, run: Run) -> Data:
         """Fit and tune from the training articles, report from the others; one file is divided into three."""
@@ -90,6 +88,7 @@ class Squad(Task):
         notes = [
             f"{len(wrong)} bad records of {role} left out: {' | '.join(wrong)}" for role, wrong in bad.items() if wrong
         ]
+        shift = parts.pop("shift", [])
         role = "eval" if "eval" in parts else "train"
         report, expected = parts[role], len(parts[role]) + len(bad.get(role, ()))
         train = parts["train"] if len(parts) > 1 else []
@@ -105,21 +104,17 @@ class Squad(Task):
             notes.append(f"answering nothing anywhere scores {100 * nothing:.1f}")
         tune, fit = splits.divide(train, _article, run.task.tune_share)
         limit = run.choice.limit
-        fit, tune, report = (splits.sample(part, limit, lambda q: q.id) for part in (fit, tune, report))
-        return Data(fit, tune, report, expected, notes)
+        fit, tune, report, shift = (splits.sample(p, limit, lambda q: q.id) for p in (fit, tune, report, shift))
+        return Data(fit, tune, report, expected, notes, shift=shift)
 
     def _read(self, run: Run) -> tuple[dict[str, list[Question]], dict[str, list[str]]]:
         """Questions, and what was wrong with the records left out, by role."""
-        if files := self.sources(run):
-            documents = {role: read_json(path) for role, path in files.items()}
-        elif run.choice.tier == "mini":
-            made = world.squad(unanswerable=0.3 if run.dataset == "v2.0" else 0.0)
-            documents = {role: Entry(document, f"the mini world's {role}") for role, document in made.items()}
-        else:
+        files = self.sources(run)
+        if not files:
             return from_hub(run.dataset), {}
         parts, bad = {}, {}
-        for role, document in documents.items():
-            parts[role], bad[role] = questions(document, run.dataset, run.choice.skip_bad)
+        for role, path in files.items():
+            parts[role], bad[role] = questions(read_json(path), run.dataset, run.choice.skip_bad)
         return parts, bad
 
     def reader(self, tokenizer: Any, run: Run) -> Any:

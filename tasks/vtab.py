@@ -115,17 +115,18 @@ class Vtab(Task):
     def _of_pack(self, pack: Path, run: Run) -> Data:
         """The splits of a pack, the third of which is the first two."""
         classes = self.classes(run)
-        bad = {name: Tolerance(run.choice.skip_bad) for name in files.SPLITS}
+        bad = {name: Tolerance(run.choice.skip_bad) for name in (*files.SPLITS, files.SHIFT)}
         parts = {name: files.split(path, classes, bad[name]) for name, path in files.split_files(pack).items()}
         generated = run.choice.data is None and run.choice.tier == "mini"
         sizes = files.SIZES | {"test": len(parts["test"]) if generated else DATASETS[run.dataset].test}
         files.check(pack, parts, sizes, compare=not any(each.left_out for each in bad.values()))
         sampled = {name: splits.sample(part, run.choice.limit, _name) for name, part in parts.items()}
-        fit, tune, report = (files.looked_at(sampled[name], bad[name]) for name in ("train800", "val200", "test"))
+        seen = {name: files.looked_at(part, bad[name]) for name, part in sampled.items() if name in _SHOWN}
+        fit, tune, report, shift = (seen.get(name, []) for name in _SHOWN)
         whole = generated or (len(fit) == sizes["train800"] and len(tune) == sizes["val200"])
         count = sum(map(len, parts.values()))
         notes = [f"pack {files.fingerprint(pack)}: {count} pictures, {files.formats(parts['test'])}", *_left_out(bad)]
-        return Data(fit, tune, report, sizes["test"], notes, whole)
+        return Data(fit, tune, report, sizes["test"], notes, whole, shift)
 
     def _divided(self, given: Mapping[str, Path], run: Run) -> Data:
         """Fit and tune from one split file, report from the other; a single one, or class folders, become all three."""
@@ -184,6 +185,10 @@ class Vtab(Task):
         if missing := len(labels) - len(said):
             print(f"{missing} of {len(labels)} pictures have no prediction and count as wrong", file=sys.stderr)
         return {"accuracy": 100.0 * sum(said.get(name) == label for name, label in labels.items()) / len(labels)}
+
+
+_SHOWN = ("train800", "val200", "test", files.SHIFT)
+"""The splits of a pack that fit, tune, report and shift are."""
 
 
 def _name(picture: Picture) -> str:

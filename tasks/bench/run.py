@@ -120,7 +120,7 @@ def plant(host: Host, config: Run, reader: Reader, data: Data) -> tuple[Mapping[
     before = probe(host.model, reader, data.report[:4])
     method = config.method
     if shown is not None and takes_pictures(config):
-        shown.prepare([example.image for part in (data.fit, data.tune, data.report) for example in part])
+        shown.prepare([example.image for part in (data.fit, data.tune, data.report, data.shift) for example in part])
         method, reader.pictures = shown.conditioned(config), shown
     try:
         if config.choice.adapter is not None:
@@ -165,9 +165,10 @@ def learn(taught: Taught, task: Task, data: Data, config: Run, rules: Rules | No
 
 
 def views(data: Data, config: Run) -> dict[str, Sequence[Any]]:
-    """What is scored: the report split, and a fixed sample of the fit split, to show the gap."""
+    """What is scored: the report split, a fixed sample of the fit split, to show the gap, and the shift."""
     seen = splits.sample(data.fit, config.training.fit_sample, lambda example: example.id)
-    return {"report": data.report} | ({"fit": seen} if seen else {})
+    shown = {"report": data.report, "fit": seen, "shift": data.shift}
+    return {split: part for split, part in shown.items() if part or split == "report"}
 
 
 def judge(taught: Taught, task: Task, examples: Sequence[Any], config: Run) -> Part:

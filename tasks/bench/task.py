@@ -49,7 +49,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """Three splits with three purposes: train on `fit`, choose on `tune`, report on `report`.
+    """Splits by purpose: train on `fit`, choose on `tune`, report on `report`, and on `shift` where there is one.
 
     An example is whatever its task makes it, with an `id`.
     """
@@ -63,6 +63,8 @@ class Data:
     """What a reader of the numbers should know: records left out, passages shared."""
     whole: bool = True
     """Whether fit and tune are the whole sets, too; a run on less is partial."""
+    shift: Sequence[Any] = field(default=())
+    """Reported apart: what differs from all that is trained on; none where a data set has no such split."""
 
 
 @dataclass(frozen=True)

@@ -1,69 +1,79 @@
-"""A small COCO in the official layout: two painted shapes a picture, and five sentences about them."""
+"""A small COCO in the official layout: painted scenes, and five sentences about each.
 
-import itertools
+A caption tells of all things by name, or of the first two in reading order and how they lie. Pictures of the shift show
+held-out things, more of them, and are described in other sentences.
+"""
+
 import json
-import random
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from PIL import Image, ImageDraw
-
 from tasks.bench import cache
+from tasks.mini import words, world
+from tasks.mini.pictures import painted
+from tasks.mini.plain import NUMBERS
 
-VERSION = 1
-"""Raised whenever a picture or a caption could change."""
-SIZES = {"train2017": 60, "val2017": 20}
-
-_COLORS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (40, 70, 200), "yellow": (230, 210, 50)}
-_SHAPES = ("circle", "square", "triangle")
-_PLACES = {"left": "left of", "top": "above"}  # where the first shape is, and what it is of the second
-_SENTENCES = (
-    "A {one} is {place} a {other}.",
-    "There is a {one} {place} a {other}.",
-    "A picture of a {one} and a {other}.",
-    "The {one} lies {place} the {other}.",
-    "One {one}, and one {other}.",
+SIZES = {"train2017": ("fit", 240), "val2017": ("report", 100), "shift": ("shift", 100)}
+"""The split of the scenes, and the pictures, of each file."""
+SENTENCES = (
+    "{A} is {place} {b}.",
+    "There is {a} {place} {sized_b}.",
+    "A picture of {all}.",
+    "{Number} things are here, {all}.",
+    "The {one} is {place} the {other}.",
+)
+SENTENCES_ANEW = (
+    "{A} lies {place} {b}.",
+    "One can see {a} {place} {sized_b}.",
+    "It shows {all}.",
+    "Here are {all}, which is {number} things.",
+    "We see the {one} {place} the {other}.",
 )
 
 
 def folder() -> Path:
-    """The pictures and both files of annotations, written once into the cache."""
-    return cache.made(f"mini-coco-{VERSION}", write)
+    """The pictures and the files of annotations, written once into the cache."""
+    return cache.made(f"mini-coco-{world.VERSION}", write)
 
 
 def write(where: Path) -> None:
-    """`captions_<split>.json`, and the pictures in a folder a split; no scene is in both."""
-    things = [f"{color} {shape}" for color in _COLORS for shape in _SHAPES]
-    scenes = [(*pair, side) for pair in itertools.permutations(things, 2) for side in _PLACES]
-    draw = random.Random(0)
-    shown = iter(draw.sample(scenes, sum(SIZES.values())))
-    number = itertools.count(1)
-    for split, size in SIZES.items():
-        (where / split).mkdir(parents=True)
+    """`captions_<split>.json`, and the pictures in a folder a split."""
+    number = 0
+    for name, (split, size) in SIZES.items():
+        (where / name).mkdir(parents=True)
         images, annotations = [], []
-        for one, other, side in itertools.islice(shown, size):
-            name = next(number)
-            file = f"{name:012d}.png"
-            _paint(one, other, side).save(where / split / file)
-            images.append({"id": name, "file_name": file})
-            texts = [text.format(one=one, other=other, place=_PLACES[side]) for text in _SENTENCES]
-            annotations += [{"image_id": name, "id": 10 * name + k, "caption": text} for k, text in enumerate(texts)]
-        document = {"images": images, "annotations": annotations}
-        (where / f"captions_{split}.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        for scene in islice(scenes(split), size):
+            number += 1
+            file = f"{number:012d}.png"
+            painted(scene).save(where / name / file)
+            images.append({"id": number, "file_name": file})
+            told = enumerate(captions(scene))
+            annotations += [{"image_id": number, "id": 10 * number + k, "caption": text} for k, text in told]
+        text = json.dumps({"images": images, "annotations": annotations}, indent=1)
+        (where / f"captions_{name}.json").write_text(text, encoding="utf-8")
 
 
-def _paint(one: str, other: str, side: str) -> Image.Image:
-    """32 pixels high and wide, half of them for each shape."""
-    picture = Image.new("RGB", (32, 32), (240, 240, 235))
-    pen = ImageDraw.Draw(picture)
-    for place, thing in enumerate((one, other)):
-        color, shape = thing.split()
-        left, top = (16 * place, 8) if side == "left" else (8, 16 * place)
-        box = (left + 2, top + 2, left + 13, top + 13)
-        match shape:
-            case "circle":
-                pen.ellipse(box, _COLORS[color])
-            case "square":
-                pen.rectangle(box, _COLORS[color])
-            case _:
-                pen.polygon([(left + 2, top + 13), (left + 13, top + 13), (left + 7, top + 2)], _COLORS[color])
-    return picture
+def scenes(split: str) -> Iterator[world.Scene]:
+    """Those that are painted: the usual ones show two or three things."""
+    return (scene for scene in world.scenes(split, seed=1) if split == "shift" or len(scene.things) <= 3)
+
+
+def captions(scene: world.Scene) -> list[str]:
+    """The five sentences."""
+    things = sorted(scene.things, key=lambda thing: thing.place[::-1])
+    one, other, *_ = things
+    every = words.listed([words.article(thing.name) for thing in things])
+    filled = {
+        "a": words.article(one.name),
+        "b": words.article(other.name),
+        "sized_b": words.article(f"{other.size} {other.name}"),
+        "one": one.name,
+        "other": other.name,
+        "place": "left of" if one.place[1] == other.place[1] else "above",
+        "all": every,
+        "number": NUMBERS[len(things)],
+    }
+    filled |= {"A": filled["a"].capitalize(), "Number": filled["number"].capitalize()}
+    sentences = SENTENCES_ANEW if world.split_of(scene) == "shift" else SENTENCES
+    return [sentence.format(**filled) for sentence in sentences]

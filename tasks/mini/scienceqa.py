@@ -1,99 +1,107 @@
-"""A small ScienceQA in the official layout: questions about the world's people, and about painted shapes."""
+"""A small ScienceQA in the official layout: what a text tells, what a picture shows, and what a word means.
+
+A third of the problems each; `train` and `val` are of fit scenes, `test` of report scenes, and a file of its own, in
+the same format, of the shift's. Wrong options are answers of the same kind, from the same passage where it has some.
+"""
 
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
-
 from tasks.bench import cache
-from tasks.mini import world
+from tasks.mini import plain, words, world
+from tasks.mini.pictures import painted
 
-VERSION = 1
-"""Raised whenever a problem could change."""
-SIZES = {"train": 160, "val": 40, "test": 60}
-"""Problems without a picture; half as many with one come on top."""
+SIZES = {"train": ("fit", 900), "val": ("fit", 90), "test": ("report", 240), "shift": ("shift", 240)}
+"""The split of the scenes, and the problems, of each part; those of the shift are all of `test` in their file."""
 
-_COLORS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (40, 70, 200), "yellow": (230, 210, 50)}
-_SHAPES = ("circle", "square", "triangle")
-_ABOUT = {
-    "Where": ("social science", "geography"),
-    "When": ("social science", "world-history"),
-    "What": ("language science", "vocabulary"),
-    "Which": ("natural science", "biology"),
-}
+Problem = dict[str, Any]
 
 
 def folder() -> Path:
     """The official layout with every problem and picture, written once into the cache."""
-    return cache.made(f"mini-scienceqa-{VERSION}", write)
+    return cache.made(f"mini-scienceqa-{world.VERSION}", write)
 
 
 def write(where: Path) -> None:
-    """problems.json, pid_splits.json and the pictures."""
-    draw = random.Random(0)
-    problems, splits = {}, defaultdict(list)
-    for seed, (split, size) in enumerate(SIZES.items()):
-        for problem in [*_told(draw, seed, size), *_shown(draw, size // 2)]:
-            pid = str(len(problems) + 1)
-            painted = problem.pop("painted", None)
-            problems[pid] = problem | {"split": split, "grade": f"grade{draw.randint(1, 12)}"}
-            splits[split].append(pid)
-            if painted:
-                path = where / "images" / split / pid / problem["image"]
+    """problems.json, pid_splits.json, problems_shift.json, and the pictures."""
+    pids, problems, splits = count(1), defaultdict(dict), defaultdict(list)
+    streams = {split: world.scenes(split, seed=2) for split, _ in SIZES.values()}
+    for part, (split, size) in SIZES.items():
+        for make, _ in zip(cycle((_told, _shown, _known)), range(size), strict=False):
+            pid, said = str(next(pids)), "test" if part == "shift" else part
+            scene, problem = _first(streams[split], make)
+            problems[part == "shift"][pid] = problem | {"split": said, "grade": f"grade{int(pid) % 12 + 1}"}
+            splits[said] += [pid] if part != "shift" else []
+            if problem["image"]:
+                path = where / "images" / said / pid / problem["image"]
                 path.parent.mkdir(parents=True)
-                _paint(draw, *painted).save(path)
-    where.mkdir(parents=True, exist_ok=True)
-    for name, document in (("problems", problems), ("pid_splits", splits)):
+                painted(scene).save(path)
+    files = {"problems": problems[False], "pid_splits": splits, "problems_shift": problems[True]}
+    for name, document in files.items():
         (where / f"{name}.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
-def _told(draw: random.Random, seed: int, size: int) -> Iterator[dict[str, Any]]:
-    """The world's questions, with answers to others of their kind as the wrong options."""
-    paragraphs = [p for article in world.squad(seed, train=size)["train"]["data"] for p in article["paragraphs"]]
-    asked = [(p["context"], q["question"], q["answers"][0]["text"]) for p in paragraphs for q in p["qas"]]
-    kinds = defaultdict(set)
-    for _, question, answer in asked:
-        kinds[question.split()[0]].add(answer)
-    for context, question, answer in asked:
-        kind = question.split()[0]
-        # As in the real ones, what is asked about stands in the hint, or in the question itself.
-        told = {"hint": context, "question": question}
-        if draw.random() < 0.5:
-            told = {"hint": "", "question": f"{question}\n{context}"}
-        yield told | _problem(draw, answer, sorted(kinds[kind] - {answer}), *_ABOUT[kind])
+def _first(
+    scenes: Iterator[world.Scene], make: Callable[[world.Scene, random.Random, bool], Problem | None]
+) -> tuple[world.Scene, Problem]:
+    """The next scene that such a problem can be made of, and the problem."""
+    for scene in scenes:
+        draw = random.Random(f"scienceqa {scene.key}")
+        if problem := make(scene, draw, world.split_of(scene) == "shift"):
+            return scene, problem
+    raise AssertionError("there are scenes without end")
 
 
-def _shown(draw: random.Random, size: int) -> Iterator[dict[str, Any]]:
-    """What only the picture tells."""
-    for _ in range(size):
-        color, shape = draw.choice(list(_COLORS)), draw.choice(_SHAPES)
-        question, answer, others = draw.choice(
-            [("What color is this shape?", color, _COLORS), ("Which shape is this?", shape, _SHAPES)]
-        )
-        problem = _problem(draw, answer, sorted(set(others) - {answer}), "natural science", "physics")
-        yield problem | {"hint": "", "question": question, "image": "image.png", "painted": (color, shape)}
+def _told(scene: world.Scene, draw: random.Random, anew: bool) -> Problem:
+    """A passage of a few facts, and a question about one."""
+    told = words.chosen(scene, draw, 5 if anew else 3, relations=2)
+    fact = draw.choice(told)
+    near = [other.value for other in told if other.relation == fact.relation and other.value != fact.value]
+    far = [value for value in words.RELATIONS[fact.relation].values if value not in (fact.value, *near)]
+    others = list(dict.fromkeys(near)) + draw.sample(far, 3)
+    passage, _ = words.passage(told, draw, anew)
+    # As in the real ones, what is asked about stands in the hint, or in the question itself.
+    told_where = {"hint": passage, "question": words.ask(fact, anew)}
+    if draw.random() < 0.3:
+        told_where = {"hint": "", "question": f"{words.ask(fact, anew)}\n{passage}"}
+    return told_where | _problem(draw, fact.value, others, ("social science", "geography"))
 
 
-def _problem(draw: random.Random, answer: str, others: list[str], subject: str, topic: str) -> dict[str, Any]:
-    choices = [answer, *draw.sample(others, draw.randint(1, min(3, len(others))))]
+def _shown(scene: world.Scene, draw: random.Random, anew: bool) -> Problem | None:
+    """What only the picture tells, about a thing that is one of its kind or color; None where there is no such."""
+    thing = scene.things[0]
+    kinds, colors = [t.kind for t in scene.things], [t.color for t in scene.things]
+    ways = []
+    if kinds.count(thing.kind) == 1:
+        ways.append((f"What color is the {thing.kind}?", f"Which color does the {thing.kind} have?", "color"))
+    if colors.count(thing.color) == 1:
+        ways.append((f"What kind of thing is {thing.color}?", f"Which kind is the {thing.color} thing?", "kind"))
+    if not ways:
+        return None
+    asked, asked_anew, aspect = draw.choice(ways)
+    answer, values = getattr(thing, aspect), {"color": world.COLORS, "kind": world.KINDS}[aspect]
+    others = draw.sample([value for value in values if value != answer], 3)
+    problem = _problem(draw, answer, others, ("natural science", "physics"))
+    return problem | {"hint": "", "question": asked_anew if anew else asked, "image": "image.png"}
+
+
+def _known(_scene: world.Scene, draw: random.Random, anew: bool) -> Problem:
+    """What a word means, which neither a text nor a picture tells."""
+    (name, values), *rest = draw.sample(sorted(plain.CLASSES.items()), 4)
+    others = [draw.choice(values) for _, values in rest]
+    question = f"Which word is {name}?" if anew else f"Which of these is {name}?"
+    problem = _problem(draw, draw.choice(values), others, ("language science", "vocabulary"))
+    return {"hint": "", "question": question} | problem
+
+
+def _problem(draw: random.Random, answer: str, others: list[str], about: tuple[str, str]) -> Problem:
+    """Two to four options in any order."""
+    choices = [answer, *others[: draw.randint(1, 3)]]
     draw.shuffle(choices)
-    about = {"subject": subject, "topic": topic, "image": None}
-    return {"choices": choices, "answer": choices.index(answer)} | about
-
-
-def _paint(draw: random.Random, color: str, shape: str) -> Image.Image:
-    picture = Image.new("RGB", (64, 64), (240, 240, 235))
-    pen, size = ImageDraw.Draw(picture), draw.randint(20, 40)
-    left, top = draw.randint(4, 60 - size), draw.randint(4, 60 - size)
-    box = (left, top, left + size, top + size)
-    if shape == "circle":
-        pen.ellipse(box, _COLORS[color])
-    elif shape == "square":
-        pen.rectangle(box, _COLORS[color])
-    else:
-        pen.polygon([(left, top + size), (left + size, top + size), (left + size // 2, top)], _COLORS[color])
-    return picture
+    subject, topic = about
+    return {"choices": choices, "answer": choices.index(answer), "subject": subject, "topic": topic, "image": None}

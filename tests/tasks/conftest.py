@@ -10,15 +10,23 @@ import pytest
 
 from tasks.bench.config import Choice, Run
 from tasks.bench.suite import single
-from tasks.mini import world
+from tasks.mini import squad
 
 SMALL = {"steps": 2, "batch_size": 4, "fit_sample": 4, "eval_batch_size": 8}
+
+
+def tiny_llama() -> tuple[Any, Any]:
+    """The mini tier's language model, and its tokenizer."""
+    from tasks.backbones import llama
+
+    host = llama.lm(single(Choice("instruct", "llama", "frozen", device="cpu"), {}))
+    return host.model, host.tokenizer
 
 
 @pytest.fixture
 def document() -> dict[str, Any]:
     """A fresh SQuAD document of 3 articles, 30 questions."""
-    return copy.deepcopy(world.squad(seed=1, train=30)["train"])
+    return copy.deepcopy(squad.document("fit", 30, seed=1))
 
 
 @pytest.fixture
@@ -32,7 +40,7 @@ def squad_file(tmp_path: Path, document: dict[str, Any]) -> Path:
 def training_file(tmp_path: Path) -> Path:
     """Other articles than those of `squad_file`."""
     path = tmp_path / "training.json"
-    path.write_text(json.dumps(world.squad(seed=2, train=30)["train"]))
+    path.write_text(json.dumps(squad.document("fit", 30, seed=2)))
     return path
 
 

@@ -30,8 +30,9 @@ task = tasks.get("coco_caption")
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    """Nothing of these tests is kept."""
+    """Nothing of these tests is kept; the generated set is a small one."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mini, "SIZES", {"train2017": ("fit", 60), "val2017": ("report", 20), "shift": ("shift", 6)})
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("ZEROINIT_CACHE", str(folder))
         yield folder
@@ -107,7 +108,7 @@ def test_a_file_without_training_pictures_is_refused_to_train_on(captioned, tmp_
 def test_two_official_files_are_whole(captioned):
     data = task.load(captioned())
     sizes = [len(pictures(part)) for part in (data.fit, data.tune, data.report)]
-    assert sizes == [54, 6, 20]
+    assert [*sizes, len(data.shift)] == [54, 6, 20, 6]
     assert (data.expected, data.whole, list(data.notes)) == (20, True, [])
     assert not pictures(data.fit) & pictures(data.tune)
     assert not (pictures(data.fit) | pictures(data.tune)) & pictures(data.report)
@@ -152,11 +153,11 @@ def test_a_second_run_never_touches_the_encoder(captioned, tmp_path, monkeypatch
     monkeypatch.setenv("ZEROINIT_CACHE", str(tmp_path / "cache"))
     one, other = (run(captioned(seed=seed), Store(tmp_path / "store")) for seed in (0, 1))
     assert loaded == ["tiny random"]
-    assert "features of 80 pictures by tiny random: 80 of them computed" in capsys.readouterr().err
+    assert "features of 86 pictures by tiny random: 86 of them computed" in capsys.readouterr().err
     facts = one.result["facts"]
     assert (facts["step0_distance"], facts["status"]) == (0.0, "done")
-    # 2 layers of prompts and gates, and a projection of 4 depths through the bottleneck to the width.
-    assert facts["trainable_params"] == 2 * (8 * 64 + 4) + (4 * 64 + 1) * 64 + 65 * 64
+    # 4 layers of prompts and gates, and a projection of 4 depths through the bottleneck to the width.
+    assert facts["trainable_params"] == 4 * (8 * 64 + 4) + (4 * 64 + 1) * 64 + 65 * 64
     assert facts["fingerprint"] == other.result["facts"]["fingerprint"]
     assert one.config["settings"]["task"]["depths"] == 4
     assert (tmp_path / "store/cells" / one.name / "adapter").is_dir()
@@ -165,12 +166,12 @@ def test_a_second_run_never_touches_the_encoder(captioned, tmp_path, monkeypatch
 def test_numbers_follow_from_the_records_alone(captioned, tmp_path):
     store = Store(tmp_path)
     name = run(captioned(), store).name
-    for split in ("report", "fit"):
+    for split in ("report", "fit", "shift"):
         again = task.metrics(store.records(name, split), "coco")
         assert {key: row["value"] for key, row in rows(store, name, split).items()} == {
             key: score.value for key, score in again.items()
         }
-        assert ("cider" in again) == (split == "report")
+        assert ("cider" in again) == (split != "fit")
     record = store.records(name, "report")[0]
     assert set(record) == {"id", "prediction", "tokens", *rules.Measured._fields, "empty", "truncated"}
 

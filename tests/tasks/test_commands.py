@@ -155,15 +155,15 @@ def test_a_setting_for_one_method_leaves_the_others_alone(capsys, tmp_path):
 
 
 def test_an_unknown_suite_names_the_known(capsys):
-    assert "choose one of mini, paper, pocket" in refused(capsys, tasks_command("plan", "maxi"))
+    assert "choose one of mini, mini-all, paper, pocket" in refused(capsys, tasks_command("plan", "maxi"))
 
 
 def test_plan_runs_nothing(capsys, tmp_path):
     assert tasks_command("plan", "mini", "--results", tmp_path / "r", "--device", "cpu") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len([line for line in lines if line.startswith("missing    unknown  squad-v1.1-roberta-")]) == 4
-    assert all(line.startswith("missing    unknown  ") for line in lines[:15])
-    assert lines[15:] == ["", "15 cells: 15 missing; to do: 15 of unknown time"]
+    assert len([line for line in lines if line.startswith("missing    unknown  squad-v1.1-roberta-")]) == 16
+    assert all(line.startswith("missing    unknown  ") for line in lines[:96])
+    assert lines[96:] == ["", "96 cells: 96 missing; to do: 96 of unknown time"]
     assert not (tmp_path / "r").exists()
 
 

@@ -14,7 +14,7 @@ from tasks.bench.errors import InputError
 from tasks.metrics import ifeval_rules as rules
 from tasks.metrics import punkt_model
 from tasks.metrics.ifeval import IfEval
-from tasks.mini import instruct as world
+from tasks.mini import instruct as mini
 
 COUNTS = {
     "no_comma": 66, "number_highlighted_sections": 48, "number_words": 52, "number_sentences": 52,
@@ -155,7 +155,7 @@ def test_the_sentence_model_needs_no_download(monkeypatch, tmp_path):
 
 
 def test_the_metric_and_the_command_say_the_same(tmp_path):
-    records = world.made("ifeval")
+    records = mini.made("ifeval", "report", 24)
     said = ["it lives in orlo, a town." if n % 2 else "Orlo Brindel Mira" for n in range(len(records))]
     (tmp_path / "asked.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     lines = [{"prompt": r["prompt"], "response": text} for r, text in zip(records, said, strict=True)]

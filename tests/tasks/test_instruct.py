@@ -20,7 +20,7 @@ from tasks.bench.store import Store
 from tasks.bench.suite import single
 from tasks.metrics.rouge import RougeL
 from tasks.metrics.rouge_rules import rouge_l
-from tasks.mini import instruct as world
+from tasks.mini import instruct as mini
 
 SMALL = {"steps": 2, "batch_size": 4, "fit_sample": 4, "eval_batch_size": 8, "max_length": 256, "max_new_tokens": 0}
 TASK = tasks.get("instruct")
@@ -34,7 +34,7 @@ def cell(method="zero_init", settings=None, **flags):
 @pytest.fixture
 def alpaca(tmp_path):
     path = tmp_path / "alpaca_data.json"
-    path.write_text(json.dumps(world.made("alpaca")))
+    path.write_text(json.dumps(mini.made("alpaca", "fit", 320)))
     return path
 
 

@@ -14,6 +14,7 @@ from tasks.bench import cache
 from tasks.bench.config import Choice, digest
 from tasks.bench.errors import InputError
 from tasks.outputs.lm import LmReader
+from tests.tasks.conftest import tiny_llama
 from tests.tasks.test_lm import Example
 
 
@@ -42,14 +43,14 @@ def test_the_tiny_backbone_is_a_checkpoint_whatever_the_seed():
     ],
 )
 def test_the_tiny_tokenizer_loses_nothing(text):
-    tokenizer = llama._tiny_tokenizer()
+    tokenizer = llama.lm(Asking()).tokenizer
     ids = tokenizer(text)["input_ids"]
     assert ids[0] == tokenizer.bos_token_id
     assert tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == text
 
 
 def test_the_tiny_tokenizer_knows_the_worlds_words():
-    assert llama._tiny_tokenizer().tokenize("Mira keeps a goat") == ["Mira", "Ġkeeps", "Ġa", "Ġgoat"]
+    assert llama.lm(Asking()).tokenizer.tokenize("Mira owns the gem") == ["Mira", "Ġowns", "Ġthe", "Ġgem"]
 
 
 def permuted(weight: torch.Tensor, heads: int) -> np.ndarray:
@@ -121,7 +122,7 @@ def test_packed_weights_come_out_as_they_went_in(tmp_path):
 
 
 def test_a_checkpoints_habits_of_generation_stay_behind(tmp_path):
-    model, tokenizer = llama._tiny()
+    model, tokenizer = tiny_llama()
     model.generation_config.update(repetition_penalty=9.0, do_sample=True, temperature=5.0)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)

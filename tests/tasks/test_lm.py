@@ -14,6 +14,7 @@ from tasks.bench.errors import InputError
 from tasks.bench.evaluate import evaluate
 from tasks.bench.train import to_device
 from tasks.outputs.lm import IGNORED, LmReader
+from tests.tasks.conftest import tiny_llama
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,17 @@ class Example:
 
 
 EXAMPLES = [
-    Example("a", "Where does Mira live?", " Orlo", (" Orlo", " Brindel, a town", " I")),
-    Example("b", "### Instruction:\nWho?\n\n### Response:", "Tobin the baker of Felt, born in 1900."),
+    Example("a", "Where does the gem come from?", " Orlo", (" Orlo", " Brindel, a town", " I")),
+    Example("b", "Who?\n\n### Response:", "Tobin the baker of Felt, born in 1900."),
     Example("c", "Q", "", ("no",)),
-    Example("d", "What does Rosa like to eat? Rain fell on the hills.", " soup"),
+    Example("d", "What does Rosa hold? The ball comes from Quint.", " ball"),
 ]
 
 
 @pytest.fixture(scope="module")
 def host():
     """An adapted model with open gates, and its tokenizer."""
-    model, tokenizer = llama._tiny()
+    model, tokenizer = tiny_llama()
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -138,21 +139,21 @@ def test_draws_depend_on_the_seed_and_the_batch_alone(host):
 
 def test_what_is_learned_is_said():
     """Trained through the reader's own loss, a model answers with the targets, ends them, and finds them likely."""
-    model, tokenizer = llama._tiny()
+    model, tokenizer = tiny_llama()
     torch.manual_seed(0)
     examples = [
         Example("a", "Where?", "in Orlo"),
-        Example("b", "Who lives there, and since when?", "Mira the baker, 1903"),
+        Example("b", "Who lives there, and since when?", "Mira owns it, 12 coins"),
     ]
     reader = LmReader(tokenizer, max_length=64, max_new_tokens=16, weigh_target=True)
     batch = reader.collate(reader.fit(examples))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(40):
+    for _ in range(80):
         optimizer.zero_grad()
         reader.loss(model, batch).backward()
         optimizer.step()
     said = evaluate(llama._settled(model), reader, examples, 2)
-    assert [found.text for found in said] == ["in Orlo", "Mira the baker, 1903"]
+    assert [found.text for found in said] == ["in Orlo", "Mira owns it, 12 coins"]
     assert not any(found.truncated for found in said)
     assert all(found.nll < 0.5 and found.new_tokens == found.tokens - 1 for found in said)
     short = LmReader(tokenizer, max_length=64, max_new_tokens=1)
@@ -160,7 +161,7 @@ def test_what_is_learned_is_said():
 
 
 def test_pictures_reach_the_model_by_row(host):
-    model, tokenizer = llama._tiny()
+    model, tokenizer = tiny_llama()
     torch.manual_seed(0)
     zeroinit.attach(
         model, zeroinit.ZeroInit(length=4, gate_init=0.7, condition=zeroinit.ImageCondition(depths=2, width=3))
@@ -203,10 +204,10 @@ def test_what_is_too_long_is_refused_by_name(host):
         InputError, match=r"long one: a prompt of \d+ tokens and \d+ after it are more than max_length = 32"
     ):
         LmReader(tokenizer, max_length=32).fit([LONG])
-    with pytest.raises(InputError, match=r"long one: a prompt of .* and max_new_tokens = 1020 are more than the 1024"):
-        LmReader(tokenizer, max_length=32, max_new_tokens=1020).ask([LONG])
-    with pytest.raises(InputError, match="the backbone reads 1024 tokens: give less"):
-        LmReader(tokenizer, max_length=1025)
+    with pytest.raises(InputError, match=r"long one: a prompt of .* and max_new_tokens = 500 are more than the 512"):
+        LmReader(tokenizer, max_length=32, max_new_tokens=500).ask([LONG])
+    with pytest.raises(InputError, match="the backbone reads 512 tokens: give less"):
+        LmReader(tokenizer, max_length=513)
     with pytest.raises(InputError, match="c: its prompt, or one of its options, is empty"):
         LmReader(tokenizer, max_length=32).ask([Example("c", "Q", "", ("yes", ""))])
 

@@ -195,12 +195,12 @@ def cache(tmp_path, monkeypatch) -> Path:
 TRAINED = {
     "span": lambda: cell("squad", "roberta"),
     "tokens": lambda: cell("instruct", "llama", settings={"max_length": 256, "max_new_tokens": 6}),
-    "classes": lambda: cell("vtab", "vit", dataset="dtd"),
+    "classes": lambda: cell("vtab", "vit", dataset="clevr_count"),
     "pictures": lambda: cell("scienceqa", "llama", dataset="image", settings={"max_new_tokens": 3}),
     "grid": lambda: cell("squad", "roberta", "lora", {"grid": (1e-3, 1e30)}),
     "bf16": lambda: cell("squad", "roberta", settings={"precision": "bf16"}),
     **{method: partial(cell, "squad", "roberta", method) for method in methods.names() if method != "vpt"},
-    "vpt": lambda: cell("vtab", "vit", "vpt", dataset="dtd"),
+    "vpt": lambda: cell("vtab", "vit", "vpt", dataset="clevr_count"),
     "peeks": lambda: cell("squad", "roberta", "bitfit", {"epochs": 2, "selection": "best-dev-epoch"}),
 }
 """Each kind of output, each method, and each way in which training talks to evaluation."""

@@ -10,6 +10,7 @@ from tasks.backbones import _wheel, roberta
 from tasks.bench import cache
 from tasks.bench.config import digest
 from tasks.bench.errors import InputError
+from tasks.mini import vocabulary
 
 PASSAGES = [
     "Architecturally, the school has a Catholic character.",
@@ -31,7 +32,7 @@ def same_states(source, target, tokenizer) -> float:
 
 def test_a_bert_becomes_a_roberta_with_the_same_hidden_states(tmp_path):
     torch.manual_seed(0)
-    tiny = roberta._tiny_tokenizer()
+    tiny = vocabulary.wordpiece()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tiny.backend_tokenizer, cls_token="<s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>"
     )
@@ -81,9 +82,9 @@ def test_dropout_is_a_setting(small_run):
     assert rates(0.25) == {0.25}
 
 
-def test_the_tiny_tokenizer_knows_the_world_and_spells_the_rest():
-    tokenizer = roberta._tiny_tokenizer()
-    assert tokenizer.tokenize("Mira keeps a goat") == ["mira", "keeps", "a", "goat"]
+def test_the_tiny_tokenizer_knows_the_world_and_spells_the_rest(small_run):
+    tokenizer = roberta.span(small_run()).tokenizer
+    assert tokenizer.tokenize("Mira owns the gem") == ["mira", "owns", "the", "gem"]
     assert tokenizer.tokenize("xy!") == ["x", "##y", "!"]
     assert tokenizer.tokenize("漢") == ["<unk>"]
 

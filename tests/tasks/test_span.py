@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks._squad_files import Question, questions
-from tasks.backbones.roberta import _tiny_tokenizer
 from tasks.bench.documents import Entry
 from tasks.bench.errors import InputError
-from tasks.mini import world
+from tasks.mini import squad, vocabulary
 from tasks.outputs.span import SpanReader, Window, _best_shown, best_span
 
-TOKENIZER = _tiny_tokenizer()
+TOKENIZER = vocabulary.wordpiece()
 
 
 def reader(max_length: int = 48, doc_stride: int = 12, max_answer_length: int = 30) -> SpanReader:
@@ -27,17 +26,17 @@ def asked(context: str, question: str = "Where?", answer: str | None = None) -> 
 
 
 LONG = asked(
-    " ".join(f"{name} lives in Orlo." for name in ("Mira", "Tobin", "Alda", "Joren", "Sela", "Pavel") * 5)
-    + " Nadia lives in Kasteg.",
+    " ".join(f"{name} comes from Orlo." for name in ("Mira", "Tobin", "Alda", "Joren", "Sela", "Pavel") * 5)
+    + " Nadia comes from Kasteg.",
     answer="Kasteg",
 )
 
 
 def test_offsets_are_characters_of_the_passage():
-    text = "Mira  lives in Orlo, née Żuk."
+    text = "Mira  comes from Orlo, née Żuk."
     (window,) = reader().ask([asked(text)])
     pieces = [text[a:b].lower() for a, b in window.offsets[window.inside]]
-    assert pieces[:5] == ["mira", "lives", "in", "orlo", ","]
+    assert pieces[:5] == ["mira", "comes", "from", "orlo", ","]
     assert "".join(pieces) == text.lower().replace(" ", "")
 
 
@@ -76,7 +75,7 @@ def test_labels_are_the_answer_in_its_window_and_cls_elsewhere():
 
 
 def test_every_label_of_the_world_decodes_to_its_answer():
-    found, _ = questions(Entry(world.squad(seed=5, train=60)["train"], "w"), "v1.1")
+    found, _ = questions(Entry(squad.document("fit", 60, seed=5), "w"), "v1.1")
     read = reader(64, 16)
     windows = read.fit(found)
     said = []
@@ -90,14 +89,14 @@ def test_every_label_of_the_world_decodes_to_its_answer():
 
 
 def test_an_unanswerable_question_points_at_cls():
-    (window,) = reader().fit([asked("Mira lives in Orlo.")])
+    (window,) = reader().fit([asked("Mira comes from Orlo.")])
     assert window.label == (0, 0) == (window.cls, window.cls)
 
 
 def test_an_answer_inside_a_word_is_labeled_with_the_whole_word():
-    (window,) = reader().fit([asked("Mira likes walnuts.", answer="nut")])
+    (window,) = reader().fit([asked("Mira owns paper.", answer="ape")])
     first, last = window.label
-    assert (window.offsets[first, 0], window.offsets[last, 1]) == (11, 18)
+    assert (window.offsets[first, 0], window.offsets[last, 1]) == (10, 15)
 
 
 def naive(window: Window, start, end, n_best: int, longest: int):
@@ -136,23 +135,23 @@ def decoded(context: str, scores: dict[str, tuple[float, float]], cls: float = 0
 
 
 def test_a_span_never_ends_before_it_starts():
-    span = decoded("plums bread honey", {"plums": (0, 9), "honey": (9, 1)})
-    assert (span.text, span.score) == ("honey", 10.0)
+    span = decoded("glass iron wood", {"glass": (0, 9), "wood": (9, 1)})
+    assert (span.text, span.score) == ("wood", 10.0)
 
 
 def test_a_span_is_at_most_so_many_tokens():
-    scores = {"plums": (9.0, 0.0), "honey": (0.0, 9.0)}
-    assert decoded("plums bread honey", scores).text == "plums bread honey"
-    assert decoded("plums bread honey", scores, max_answer_length=2).text in ("plums", "honey")
+    scores = {"glass": (9.0, 0.0), "wood": (0.0, 9.0)}
+    assert decoded("glass iron wood", scores).text == "glass iron wood"
+    assert decoded("glass iron wood", scores, max_answer_length=2).text in ("glass", "wood")
 
 
 def test_question_and_special_tokens_are_no_answers():
     read = reader()
-    context = "plums bread"
-    (window,) = windows = read.ask([asked(context, question="honey")])
+    context = "glass iron"
+    (window,) = windows = read.ask([asked(context, question="wood")])
     start = np.where(window.inside, -1, 5).astype(np.float32)
     span = read.decode([asked(context)], windows, [(start, start)])[0]
-    assert span.text in ("plums", "bread")
+    assert span.text in ("glass", "iron")
     assert span.null_score == pytest.approx(10 - -2)
 
 
@@ -176,7 +175,7 @@ def test_without_any_candidate_the_text_is_empty():
 
 
 def test_a_batch_is_padded_to_its_longest_and_masked():
-    windows = reader().fit([asked("plums", answer="plums"), asked("plums bread honey", answer="honey")])
+    windows = reader().fit([asked("glass", answer="glass"), asked("glass iron wood", answer="wood")])
     batch = reader().collate(windows)
     assert batch["input_ids"].shape == (2, len(windows[1]))
     assert batch["attention_mask"].sum(1).tolist() == [len(w) for w in windows]
@@ -185,5 +184,5 @@ def test_a_batch_is_padded_to_its_longest_and_masked():
 
 
 def test_a_backbone_too_short_for_the_windows_is_refused():
-    with pytest.raises(InputError, match="max_length is 300, but the backbone reads 256 tokens: give less"):
-        reader(300, 100)
+    with pytest.raises(InputError, match="max_length is 600, but the backbone reads 512 tokens: give less"):
+        reader(600, 100)

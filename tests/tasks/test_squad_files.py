@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tasks import _squad_files as files
 from tasks.bench.documents import Entry, read_json
 from tasks.bench.errors import InputError
-from tasks.mini import world
+from tasks.mini import squad
 
 scalars = st.none() | st.booleans() | st.integers(-3, 40) | st.floats(allow_nan=False) | st.text(max_size=6)
 json_values = st.recursive(
@@ -56,7 +56,7 @@ def test_any_json_is_read_or_refused(value, skip_bad):
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_one_damaged_value_is_refused_or_skipped_but_never_crashes(data):
-    document = json.loads(json.dumps(world.squad(seed=3, train=4)["train"]))
+    document = json.loads(json.dumps(squad.document("fit", 4, seed=3)))
     spot: Any = document
     while True:
         keys = sorted(spot) if isinstance(spot, dict) else range(len(spot))

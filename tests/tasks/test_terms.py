@@ -18,7 +18,7 @@ CELLS = [
     (task, dataset)
     for task in ("squad", "scienceqa", "instruct", "coco_caption")
     for dataset in tasks.get(task).datasets
-] + [("vtab", "dtd")]
+] + [("vtab", "svhn")]
 SETTINGS = {
     "instruct": {"max_new_tokens": 4},
     "scienceqa": {"max_new_tokens": 4},

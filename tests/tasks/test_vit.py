@@ -168,10 +168,10 @@ def as_google_names_it(model: VisionTransformer) -> dict[str, np.ndarray]:
 
 
 def test_googles_own_layout_is_read(tmp_path):
-    model = opened(vit._tiny())
+    model = opened(vit.tiny())
     layout = as_google_names_it(model)
     np.savez(tmp_path / "tiny.npz", **layout)
-    pictures = torch.randn(2, 3, 32, 32)
+    pictures = torch.randn(2, 3, 64, 64)
     assert torch.equal(vit.encoder("mini", str(tmp_path / "tiny.npz")).model.eval()(pictures), model(pictures))
     layout.pop("cls")
     np.savez(tmp_path / "less.npz", **layout)
@@ -180,17 +180,17 @@ def test_googles_own_layout_is_read(tmp_path):
 
 
 def test_a_file_has_the_architecture_of_its_tier(tmp_path):
-    model = opened(vit._tiny())
+    model = opened(vit.tiny())
     save_file(model.state_dict(), tmp_path / "mine.safetensors")
     found = vit.encoder("mini", str(tmp_path / "mine.safetensors"))
-    pictures = torch.randn(2, 3, 32, 32)
+    pictures = torch.randn(2, 3, 64, 64)
     assert torch.equal(found.model.eval()(pictures), model(pictures))
     with pytest.raises(InputError, match=r"mine.safetensors does not hold the weights of this ViT"):
         vit.encoder("pocket", str(tmp_path / "mine.safetensors"))
 
 
 def test_a_file_that_lacks_a_tensor_is_refused(tmp_path):
-    state = vit._tiny().state_dict()
+    state = vit.tiny().state_dict()
     state.pop("norm.bias")
     save_file(state, tmp_path / "less.safetensors")
     with pytest.raises(InputError, match=r"less.safetensors does not hold .*norm.bias"):

@@ -1,10 +1,12 @@
 """VTAB's files: what a split file says and never guesses, packs and class folders found, and nothing taken on trust."""
 
 import contextlib
+import itertools
 import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,10 +39,13 @@ def test_the_nineteen_are_the_literatures():
     assert ALIASES["oxford_pet"] == ALIASES["pets"] == "oxford_iiit_pet"
 
 
+SMALL = {"train800": 160, "val200": 40, "test": 80}
+
+
 @pytest.fixture
 def pack(tmp_path) -> Path:
     """A small pack of eight classes, all of it."""
-    mini.write(tmp_path / "dtd", 8)
+    mini.write(tmp_path / "dtd", "eurosat", SMALL)
     return tmp_path / "dtd"
 
 
@@ -95,7 +100,7 @@ def test_a_wrong_line_is_named(text, sentence, tmp_path):
 def test_bad_lines_and_pictures_are_left_out_and_counted(pack):
     (pack / "images/test/000001.png").unlink()
     lines = (pack / "test.txt").read_text().splitlines()
-    written(pack / "test.txt", "\n".join([lines[0].replace(" 0", " 99"), *lines[1:]]))
+    written(pack / "test.txt", "\n".join([lines[0].rsplit(" ", 1)[0] + " 99", *lines[1:]]))
     bad = Tolerance(2)
     found = files.looked_at(files.split(pack / "test.txt", 8, bad), bad)
     assert len(found) == len(lines) - 2
@@ -196,11 +201,55 @@ def test_a_set_is_unpacked_from_the_zip_of_all(pack, tmp_path):
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_the_generated_pack_is_always_the_same(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZEROINIT_CACHE", str(tmp_path))
-    found = mini.pack("dtd")
-    assert files.fingerprint(found) == files.fingerprint(mini.pack("cifar"))
-    labels = [picture.label for picture in files.split(found / "test.txt", 8)]
-    assert {labels.count(label) for label in range(8)} == {10}
-    mini.write(tmp_path / "again", 8)
-    assert files.fingerprint(tmp_path / "again") == files.fingerprint(found)
+@pytest.mark.parametrize("dataset", mini.SETS)
+def test_a_generated_pack_is_always_the_same_and_shares_no_picture_between_splits(dataset, tmp_path):
+    sizes = SMALL | {"shift": 24}
+    for name in ("one", "again"):
+        mini.write(tmp_path / name, dataset, sizes)
+    assert files.fingerprint(tmp_path / "one") == files.fingerprint(tmp_path / "again")
+    parts = {
+        name: files.split(path, mini.classes(dataset)) for name, path in files.split_files(tmp_path / "one").items()
+    }
+    assert {name: len(part) for name, part in parts.items() if name in SMALL} == SMALL
+    files.check(tmp_path / "one", parts, {**SMALL, "train800val200": 200})
+    contents = {name: {files.content(picture) for picture in part} for name, part in parts.items()}
+    assert contents.pop("train800val200") == contents["train800"] | contents["val200"]
+    assert (
+        sum(map(len, contents.values())) == len(set().union(*contents.values())) == sum(len(parts[n]) for n in contents)
+    )
+    assert {picture.label for picture in parts["train800"]} == set(range(mini.classes(dataset)))
+
+
+def test_painted_labels_are_seen_in_the_pixels():
+    """A thing is whatever is far from the ground, which is the corner's color."""
+
+    def thing(picture: Image.Image) -> np.ndarray:
+        pixels = np.asarray(picture, dtype=float)
+        return np.argwhere(np.abs(pixels - pixels[0, 0]).sum(2) > 40)
+
+    for picture, label in itertools.islice(mini.SETS["dsprites_loc"].labeled("usual"), 60):
+        across = thing(picture)[:, 1]
+        assert abs((across.min() + across.max() + 1) / 2 - (8 + 3 * label + 1.5)) < 2.5
+    for picture, label in itertools.islice(mini.SETS["dsprites_ori"].labeled("usual"), 60):
+        found = thing(picture)
+        middle = (found.min(0) + found.max(0)) / 2
+        # A dart is heavier behind its middle: it points away from there.
+        tip = found[np.linalg.norm(found - found.mean(0), axis=1).argmax()] - found.mean(0)
+        turn = np.arctan2(tip[1], -tip[0]) % (2 * np.pi)
+        assert middle.shape == (2,)
+        assert min(abs(turn - label * np.pi / 8 + k) for k in (-2 * np.pi, 0, 2 * np.pi)) < 0.35
+
+
+def test_digits_keep_scikit_learns_labels():
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    known = {mini._gray(pixels / 16).tobytes(): label for pixels, label in zip(found.images, found.target, strict=True)}
+    made = list(mini.SETS["svhn"].labeled("usual"))
+    assert len(made) == 1797
+    assert all(known[picture.tobytes()] == label for picture, label in made)
+
+
+def test_what_nothing_stands_in_for_is_refused():
+    with pytest.raises(InputError, match="nothing that stands in for caltech101: choose one of cifar, svhn, eurosat"):
+        mini.classes("caltech101")
