@@ -36,8 +36,8 @@ def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None
 
 def records(path: Path) -> list[Json]:
     """The records of a split, one a line."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    # Read as one array, because of ten thousand cells a call a line takes longer than the disk.
+    return json.loads(b"[%b]" % b",".join(gzip.decompress(path.read_bytes()).splitlines()))
 
 
 def read(path: str) -> Json:

@@ -8,6 +8,8 @@ FORMULAS = ("=", "+", "-", "@")
 
 def visible(text: str) -> str:
     """One line without what a terminal obeys: controls, escapes, and marks that turn the direction of writing."""
+    if text.isprintable():
+        return text
     return "".join(
         " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}" if _unseen(letter) else letter for letter in text
     )

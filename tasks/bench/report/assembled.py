@@ -9,8 +9,8 @@ from tasks.bench.report.gathered import Gathered
 from tasks.bench.report.page import Overview, Page, Section
 from tasks.bench.report.published import Numbers
 
-DRAWN = 10
-"""Tables that have drawings; each takes about half a second."""
+DRAWN = 8
+"""Tables that have drawings; those of one take about a quarter of a second."""
 
 Looks = Mapping[str, plots.Look]
 """How each method is drawn."""

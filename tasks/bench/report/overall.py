@@ -121,13 +121,14 @@ def _signed(value: float | None) -> Figure:
 
 def _mean(label: str, tables: Sequence[Table], known: Mapping[Table, Mapping[str, Examples]]) -> Interval | None:
     """Over tables whose first metric is a mean over examples; None where one is not, or there is one table alone."""
-    scores = []
+    scores, weights = [], []
     for table in tables:
         found, line = known.get(table, {}).get(table.first or ""), _line(table, label)
-        if found is None or line is None or line not in found.scores or (found.weights != found.weights[0]).any():
+        if found is None or line is None or line not in found.scores:
             return None
         scores.append(found.scores[line])
-    return suite_interval(scores) if len(scores) > 1 else None
+        weights.append(found.weights)
+    return suite_interval(scores, weights) if len(scores) > 1 else None
 
 
 def _beside(label: str, other: str, tables: Sequence[Table]) -> float | None:
