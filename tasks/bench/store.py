@@ -119,7 +119,7 @@ class Store:
 
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
         """The records of a cell's split."""
-        return folder.records(self.cells / name / f"{split}.jsonl.gz")
+        return folder.records(f"{self.cells}/{name}/{split}.jsonl.gz")
 
     def rows(self) -> list[Row]:
         """One row a cell, split and metric; one row without a metric for a cell without numbers."""

@@ -1,5 +1,6 @@
 """Who is best, and who is not significantly worse: paired tests on the examples that all lines of a table answered."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -131,7 +132,11 @@ class _Answers(NamedTuple):
 
 def _answers(table: Table, records: Sequence[Record]) -> _Answers:
     terms = {metric: table.task.terms(records, metric) for metric in table.metrics}
-    arrays = {metric: np.array(parts, float) for metric, parts in terms.items() if parts is not None}
+    arrays = {
+        metric: np.fromiter(itertools.chain.from_iterable(parts), float).reshape(-1, 2)
+        for metric, parts in terms.items()
+        if parts is not None
+    }
     return _Answers([record["id"] for record in records], arrays)
 
 

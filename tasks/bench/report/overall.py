@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tasks.bench.ranks import cliques, critical_difference, friedman, mean_ranks
 from tasks.bench.report.compare import Examples
 from tasks.bench.report.sheet import Column, Figure, Sheet, number, word
 from tasks.bench.report.tables import Line, Table
@@ -44,6 +43,8 @@ def rank(tables: Sequence[Table]) -> Ranking | None:
     labels, where = _complete([table for table in tables if len(table.fingerprints) == 1 and table.first])
     if len(labels) < 2 or len(where) < 2:
         return None
+    from tasks.bench.ranks import cliques, critical_difference, friedman, mean_ranks  # takes a second, and few need it
+
     scores = [[_turned(table, label) for label in labels] for table in where]
     ranks = mean_ranks(scores)
     order = sorted(range(len(labels)), key=lambda place: (ranks[place], labels[place]))
