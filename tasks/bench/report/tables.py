@@ -103,6 +103,11 @@ class Table:
         """All of them."""
         return tuple(cell for line in self.lines for cell in line.cells)
 
+    @functools.cached_property
+    def partial(self) -> bool:
+        """Whether some of it was measured on less than the whole sets."""
+        return any(cell.partial for cell in self.cells)
+
     @property
     def name(self) -> str:
         """What tells it from the other tables."""
