@@ -1,6 +1,7 @@
 """python -m tasks list|plan|run|report|score|merge|verify|doctor|speed: the suite from the command line."""
 
 import functools
+import gc
 import importlib
 import importlib.util
 import inspect
@@ -117,6 +118,7 @@ def report(
         raise InputError("--embed-inputs and --data go together: the folder holds the pictures that are to be shown")
     if embed_inputs and publish:
         raise InputError("--publish takes no --embed-inputs: what is committed never holds inputs")
+    gc.disable()  # cells are kept to the end; of thousands, looking again and again for what to free takes a fifth
     if publish:
         from tasks.bench.report.publish import publish as snapshot
 

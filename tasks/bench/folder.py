@@ -34,10 +34,11 @@ def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None
         _save(trained, folder / "adapter")
 
 
-def records(path: Path) -> list[Json]:
+def records(path: str) -> list[Json]:
     """The records of a split, one a line."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    # Of ten thousand cells, making paths and parsing line by line take longer than the disk.
+    with open(path, "rb") as file:  # noqa: PTH123
+        return json.loads(b"[%b]" % b",".join(gzip.decompress(file.read()).splitlines()))
 
 
 def read(path: str) -> Json:

@@ -8,6 +8,8 @@ FORMULAS = ("=", "+", "-", "@")
 
 def visible(text: str) -> str:
     """One line without what a terminal obeys: controls, escapes, and marks that turn the direction of writing."""
+    if text.isprintable():
+        return text
     return "".join(
         " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}" if _unseen(letter) else letter for letter in text
     )
@@ -19,7 +21,7 @@ def _unseen(letter: str) -> bool:
 
 def inert(value: object) -> object:
     """A field of a CSV file; words that a spreadsheet would run get an apostrophe in front, numbers stay."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in FORMULAS or _is_number(value):
+    if not isinstance(value, str) or value[:1].isalnum() or value.lstrip()[:1] not in FORMULAS or _is_number(value):
         return value
     return f"'{value}"
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from tasks.bench.resample import measure
 from tasks.bench.stats import LEVEL, paired
@@ -19,7 +19,7 @@ def mcnemar(one: ArrayLike, other: ArrayLike) -> float:
     if len(first) != len(second):
         raise ValueError(f"{len(first)} examples are not paired with {len(second)}")
     wins, losses = int((first & ~second).sum()), int((second & ~first).sum())
-    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    return min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def holm(ps: Sequence[float], family: int | None = None) -> list[float]:
@@ -39,14 +39,24 @@ def holm(ps: Sequence[float], family: int | None = None) -> list[float]:
 
 def difference(one: ArrayLike, other: ArrayLike, weights: ArrayLike | None = None, *, seed: int = 0) -> float:
     """The two-sided p of no difference: McNemar's of two that are right or wrong, one seed each; else `paired`'s."""
-    both = [np.atleast_2d(np.asarray(system, float)) for system in (one, other)]
-    heavy = np.ones(both[0].shape[1]) if weights is None else np.asarray(weights, float)
-    counted = [system[:, heavy > 0] for system in both]
-    levels = np.unique(np.concatenate([system.ravel() for system in counted]))
-    alike = np.ptp(heavy[heavy > 0]) == 0 and all(len(system) == 1 for system in both)
-    if alike and len(levels) <= 2 and levels[0] == 0:
-        return mcnemar(*counted)
+    if is_exact(one, other, weights):
+        return mcnemar(*_counted(one, other, weights))
     return paired(one, other, weights, seed=seed).p
+
+
+def is_exact(one: ArrayLike, other: ArrayLike, weights: ArrayLike | None = None) -> bool:
+    """Whether `difference` is an exact test: each example that counts was right or wrong, once, and weighs the same."""
+    counted = _counted(one, other, weights)
+    levels = np.unique(np.concatenate([system.ravel() for system in counted]))
+    heavy = np.ones(1) if weights is None else np.asarray(weights, float)
+    alike = np.ptp(heavy[heavy > 0]) == 0 and all(len(system) == 1 for system in counted)
+    return bool(alike and len(levels) <= 2 and levels[0] == 0)
+
+
+def _counted(one: ArrayLike, other: ArrayLike, weights: ArrayLike | None) -> list[NDArray[np.float64]]:
+    """Both, without examples that weigh nothing."""
+    both = [np.atleast_2d(np.asarray(system, float)) for system in (one, other)]
+    return both if weights is None else [system[:, np.asarray(weights) > 0] for system in both]
 
 
 def not_worse(systems: Sequence[ArrayLike], weights: ArrayLike | None = None, *, seed: int = 0) -> list[bool]:

@@ -83,11 +83,15 @@ class Store:
 
     def names(self) -> list[str]:
         """All cells, in order of name."""
+        return list(self.stamps())
+
+    def stamps(self) -> dict[str, Stamp]:
+        """What tells the writings of all cells from others, in order of name."""
         try:
             there = os.listdir(self.cells)  # noqa: PTH208
         except OSError:
-            return []
-        return sorted(name for name in there if self.stamp(name))
+            return {}
+        return {name: stamp for name in sorted(there) if (stamp := self.stamp(name))}
 
     def config(self, name: str) -> Json:
         """Everything that a cell's numbers depend on; not to be changed, because it is read but once."""
@@ -119,7 +123,7 @@ class Store:
 
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
         """The records of a cell's split."""
-        return folder.records(self.cells / name / f"{split}.jsonl.gz")
+        return folder.records(f"{self.cells}/{name}/{split}.jsonl.gz")
 
     def rows(self) -> list[Row]:
         """One row a cell, split and metric; one row without a metric for a cell without numbers."""
@@ -146,9 +150,9 @@ class Store:
         seen = None
         with durable.told(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            while seen != (now := [(name, self.stamp(name)) for name in self.names()]):
+            while seen != (now := self.stamps()):
                 seen = now
-                durable.write(path, csv_of(self.rows()).encode())
+                durable.write(path, csv_of([row for name in now for row in self.rows_of(name)]).encode())
         return path
 
     @contextlib.contextmanager

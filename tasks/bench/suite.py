@@ -117,12 +117,13 @@ def single(choice: Choice, settings: Mapping[str, Any]) -> Run:
 
 def of_tier(choice: Choice) -> dict[str, Any]:
     """What the suite named after a tier sets for a cell."""
-    suite = _suite_of(choice.tier)
+    suite = suite_of(choice.tier)
     return suite.settings(choice) if suite is not None else {}
 
 
 @functools.cache
-def _suite_of(tier: str) -> Suite | None:
+def suite_of(tier: str) -> Suite | None:
+    """The suite named after a tier; None where there is none."""
     return read(tier) if tier in discover.names("suite") else None
 
 

@@ -167,8 +167,9 @@ def test_right_and_wrong_of_one_seed_is_mcnemars_exact_test_with_holms_correctio
         mcnemar([[0, sum((best == 1) & (hits == 0))], [sum((best == 0) & (hits == 1)), 0]], exact=True).pvalue
         for hits in rivals.values()
     ]
-    rejected = multipletests(ps, alpha=0.05, method="holm")[0]
-    assert list(rejected) == [False, True, True]
+    # Of the six pairs of four methods three are tested; the others count, since the best was seen in the same scores.
+    rejected = multipletests([*ps, 1, 1, 1], alpha=0.05, method="holm")[0][:3]
+    assert list(rejected) == [False, False, True]
     store = stored(tmp_path, accuracy("best", best), *(accuracy(name, hits) for name, hits in rivals.items()))
     held, verdict = judged(store)
     assert held == {"best": True} | {name: not out for name, out in zip(rivals, rejected, strict=True)}

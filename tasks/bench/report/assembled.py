@@ -9,8 +9,10 @@ from tasks.bench.report.gathered import Gathered
 from tasks.bench.report.page import Overview, Page, Section
 from tasks.bench.report.published import Numbers
 
-DRAWN = 10
-"""Tables that have drawings; each takes about half a second."""
+DRAWN = 8
+"""Tables that have drawings; those of one take half a second."""
+MANY = 2000
+"""Cells of which reading alone takes seconds: only the first table is drawn then."""
 
 Looks = Mapping[str, plots.Look]
 """How each method is drawn."""
@@ -22,14 +24,15 @@ def page(
     """Everything that the page shows; `pictures` lets those of the generated world in, a `folder` those in it."""
     looks = plots.looks(sorted({line.label for table in found.tables for line in table.lines}))
     sections = [Section(found.compared[table], numbers.beside(table)) for table in found.tables]
-    for place, table in enumerate(found.tables[:DRAWN]):
+    drawn = DRAWN if sum(len(table.cells) for table in found.tables) < MANY else 1
+    for place, table in enumerate(found.tables[:drawn]):
         sections[place] = sections[place]._replace(
             pareto=drawings.pareto(table, looks, found.links),
             curves=drawings.curves(table, found.store, looks),
             gates=drawings.gates(table, found.store),
             captions=captions(table, found.store, folder) if pictures else [],
         )
-    undrawn = max(0, len(found.tables) - DRAWN)
+    undrawn = max(0, len(found.tables) - drawn)
     behind = list(details.behind(found.tables, found.store))
     return Page(suite, counts, _overviews(found, numbers, looks), sections, undrawn, behind, found.failed)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice, Training, merged, named, settle
 from tasks.bench.report.found import Found
-from tasks.bench.suite import Suite, of_tier
+from tasks.bench.suite import Suite, of_tier, suite_of
 
 Key = tuple[Any, ...]
 """Tier, task, data set, backbone, method and seed."""
@@ -51,12 +51,25 @@ def _key(cell: Found) -> Key:
 def _plans(suite: Suite) -> dict[Key, list[Wanted]]:
     """What the suite wants of the cells on each of its axes."""
     plans: dict[Key, list[Wanted]] = defaultdict(list)
+    known: dict[tuple[Any, ...], tuple[Key, Wanted]] = {}
+    told = [suite, suite_of(suite.tier)]
+    seeded = any("seed" in each.get("when", {}) for known_suite in told if known_suite for each in known_suite.sets)
     for choice, varied in suite.cells():
-        choice = settle(choice)
-        method = named(choice.method) if choice.method.endswith(".py") else choice.method
-        key = (choice.tier, choice.task, choice.dataset, choice.backbone, method, choice.seed)
-        plans[key].append(_wanted(choice, merged([of_tier(choice), suite.settings(choice), varied])))
+        axes = (choice.task, choice.dataset, choice.backbone, choice.method, seeded and choice.seed)
+        alike = (*axes, json.dumps(varied, sort_keys=True))
+        if alike not in known:  # most suites want the same of every seed
+            known[alike] = _plan(suite, choice, varied)
+        key, wanted = known[alike]
+        plans[*key, choice.seed].append(wanted)
     return plans
+
+
+def _plan(suite: Suite, choice: Choice, varied: Mapping[str, Any]) -> tuple[Key, Wanted]:
+    """A choice's axes but for the seed, and what is wanted of it."""
+    choice = settle(choice)
+    method = named(choice.method) if choice.method.endswith(".py") else choice.method
+    key = (choice.tier, choice.task, choice.dataset, choice.backbone, method)
+    return key, _wanted(choice, merged([of_tier(choice), suite.settings(choice), varied]))
 
 
 def _wanted(choice: Choice, settings: Mapping[str, Any]) -> Wanted:

@@ -1,19 +1,20 @@
 """Who is best, and who is not significantly worse: paired tests on the examples that all lines of a table answered."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.bench.report.tables import Line, Table
-from tasks.bench.significance import holm, mcnemar
-from tasks.bench.stats import detectable, detectable_alone, paired
+from tasks.bench.significance import difference, holm, is_exact
+from tasks.bench.stats import LEVEL, detectable, detectable_alone
 from tasks.bench.store import Store
+from tasks.bench.task import Record
 
-ALPHA = 0.05
-MCNEMAR, PAIRED = "McNemar's exact test", "paired tests over examples and seeds"
+MCNEMAR, PAIRED = "McNemar's exact test", "paired resampling of examples and seeds"
 
 Scores = NDArray[np.float64]
 """Of one line: a row a seed, a column an example."""
@@ -65,8 +66,10 @@ def judge(table: Table, known: Mapping[str, Examples]) -> dict[str, Verdict]:
     best = {metric: _best(table, metric) for metric in table.metrics if metric not in table.task.neutral}
     known = {metric: one for metric, one in known.items() if metric in best}
     trials = [trial for metric, one in known.items() for trial in _trials(metric, one, best[metric])]
-    adjusted = holm([trial.p for trial in trials]) if trials else []
-    held = {(trial.metric, trial.line) for trial, p in zip(trials, adjusted, strict=True) if p > ALPHA}
+    # Which one is the best was seen in the same scores, so that every pair of lines counts (`significance.not_worse`).
+    pairs = sum(len(one.scores) * (len(one.scores) - 1) // 2 for one in known.values())
+    adjusted = holm([trial.p for trial in trials], pairs) if trials else []
+    held = {(trial.metric, trial.line) for trial, p in zip(trials, adjusted, strict=True) if p > LEVEL}
     return {
         metric: Verdict(
             frozenset(best.get(metric, ())) | {line for line in table.lines if (metric, line) in held},
@@ -86,20 +89,17 @@ def _best(table: Table, metric: str) -> list[Line]:
 
 
 def _trials(metric: str, known: Examples, best: Sequence[Line]) -> list[_Trial]:
-    first = known.scores[best[0]]
+    first, weights = known.scores[best[0]], known.weights
+    rivals = {line: scores for line, scores in known.scores.items() if line not in best}
     return [
-        _Trial(metric, line, *_test(first, scores, known.weights))
-        for line, scores in known.scores.items()
-        if line not in best
+        _Trial(
+            metric,
+            line,
+            MCNEMAR if is_exact(first, scores, weights) else PAIRED,
+            difference(first, scores, weights),
+        )
+        for line, scores in rivals.items()
     ]
-
-
-def _test(one: Scores, other: Scores, weights: Scores) -> tuple[str, float]:
-    """McNemar's where each was right or wrong once; else the paired test, which knows weights and seeds."""
-    levels = np.unique(np.concatenate([one.ravel(), other.ravel()]))
-    if len(one) == len(other) == 1 and len(levels) <= 2 and (weights == weights[0]).all():
-        return MCNEMAR, mcnemar(one[0] == levels[-1], other[0] == levels[-1])
-    return PAIRED, paired(one, other, weights).p
 
 
 def _detectable(known: Examples, best: Sequence[Line]) -> float | None:
@@ -114,38 +114,51 @@ def _detectable(known: Examples, best: Sequence[Line]) -> float | None:
 
 def examples(table: Table, store: Store) -> dict[str, Examples]:
     """The headline metrics that are means over examples, on the examples that all lines have."""
-    told = {line: [_terms(table, store.records(cell.name, "report")) for cell in line.cells] for line in table.lines}
+    told = {line: [_answers(table, store.records(cell.name, "report")) for cell in line.cells] for line in table.lines}
     found = {}
     for metric in table.metrics:
-        lines = {line: [each[metric] for each in seeds] for line, seeds in told.items() if line.spread(metric)}
-        if all(each is not None for seeds in lines.values() for each in seeds):
+        lines = {line: seeds for line, seeds in told.items() if line.spread(metric)}
+        if all(metric in answers.terms for seeds in lines.values() for answers in seeds):
             found[metric] = _aligned(table, metric, lines)
     return {metric: one for metric, one in found.items() if one is not None}
 
 
-Terms = dict[Any, tuple[float, float]]
-"""Value and weight by example."""
+class _Answers(NamedTuple):
+    """A cell's examples, and the value and weight of each in the metrics that are means over them."""
+
+    ids: list[str]
+    terms: dict[str, Scores]
 
 
-def _terms(table: Table, records: Sequence[Mapping[str, Any]]) -> dict[str, Terms | None]:
-    """By metric; None where it is no mean over examples."""
-    found: dict[str, Terms | None] = {}
-    ids = [record["id"] for record in records]
-    for metric in table.metrics:
-        terms = table.task.terms([*map(dict, records)], metric)
-        found[metric] = None if terms is None else dict(zip(ids, terms, strict=True))
-    return found
+def _answers(table: Table, records: Sequence[Record]) -> _Answers:
+    terms = {metric: table.task.terms(records, metric) for metric in table.metrics}
+    arrays = {
+        metric: np.fromiter(itertools.chain.from_iterable(parts), float).reshape(-1, 2)
+        for metric, parts in terms.items()
+        if parts is not None
+    }
+    return _Answers([record["id"] for record in records], arrays)
 
 
-def _aligned(table: Table, metric: str, lines: Mapping[Line, Sequence[Any]]) -> Examples | None:
+def _aligned(table: Table, metric: str, lines: Mapping[Line, Sequence[_Answers]]) -> Examples | None:
     """Everything in one order of examples; None where they weigh differently, as by two tokenizers, or none is left."""
-    seeds = [terms for each in lines.values() for terms in each]
-    shared = [key for key in seeds[0] if all(key in terms for terms in seeds)]
-    weights = np.array([[terms[key][1] for key in shared] for terms in seeds])
-    if not shared or (weights != weights[0]).any() or not weights[0].sum():
+    cells = [answers for seeds in lines.values() for answers in seeds]
+    shared = cells[0].ids
+    if any(answers.ids != shared for answers in cells):
+        common = set.intersection(*(set(answers.ids) for answers in cells))
+        shared = [name for name in shared if name in common]
+    terms = {line: np.stack([_ordered(answers, metric, shared) for answers in seeds]) for line, seeds in lines.items()}
+    weights = next(iter(terms.values()))[0, :, 1]
+    if not weights.sum() or any((part[:, :, 1] != weights).any() for part in terms.values()):
         return None
     turned = table.better(metric)
-    scores = {
-        line: np.array([[turned(terms[key][0]) for key in shared] for terms in each]) for line, each in lines.items()
-    }
-    return Examples(scores, weights[0])
+    sign = turned(1.0)
+    return Examples({line: sign * part[:, :, 0] for line, part in terms.items()}, weights)
+
+
+def _ordered(answers: _Answers, metric: str, shared: list[str]) -> Scores:
+    """A cell's terms in that order of examples."""
+    if answers.ids == shared:
+        return answers.terms[metric]
+    place = {name: row for row, name in enumerate(answers.ids)}
+    return answers.terms[metric][[place[name] for name in shared]]

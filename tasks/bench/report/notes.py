@@ -3,9 +3,10 @@
 import string
 from collections.abc import Mapping
 
-from tasks.bench.report.compare import ALPHA, Verdict
+from tasks.bench.report.compare import Verdict
 from tasks.bench.report.mixing import differences
 from tasks.bench.report.tables import Table
+from tasks.bench.stats import LEVEL
 
 
 def notes(table: Table, verdicts: Mapping[str, Verdict]) -> list[str]:
@@ -45,21 +46,14 @@ def _tests(table: Table, verdicts: Mapping[str, Verdict]) -> list[str]:
     for metric, verdict in verdicts.items():
         if verdict.held and (verdict.test or not verdict.examples):  # where all are best, nothing was to be tested
             tested.setdefault(verdict.test, []).append(metric)
-    alone = tested.pop("", [])
-    told = "; ".join(f"{test} on {', '.join(metrics)}" for test, metrics in sorted(tested.items()))
-    share = f"{100 * ALPHA:.0f}%"
-    return [
-        *(
-            [f"Bold: the best, and what is not significantly worse ({told}; Holm over the table, {share})."]
-            if told
-            else []
-        ),
-        *(
-            [f"{', '.join(alone)}: not a mean over the same examples, so no paired test; bold is the best."]
-            if alone
-            else []
-        ),
-    ]
+    notes = []
+    if alone := tested.pop("", []):
+        notes.append(f"{', '.join(alone)}: not a mean over the same examples, so no paired test; bold is the best.")
+    if tested:
+        told = "; ".join(f"{test} on {', '.join(metrics)}" for test, metrics in sorted(tested.items()))
+        holm = f"Holm over all pairs of the table, {100 * LEVEL:.0f}%"
+        notes.insert(0, f"Bold: the best, and what is not significantly worse ({told}; {holm}).")
+    return notes
 
 
 def _detectable(table: Table, verdicts: Mapping[str, Verdict]) -> list[str]:
@@ -67,8 +61,14 @@ def _detectable(table: Table, verdicts: Mapping[str, Verdict]) -> list[str]:
     if not known:
         return []
     counts = " or ".join(map(str, sorted({verdict.examples for verdict in known.values()})))
-    least = [f"{verdict.detectable:.{table.digits(metric)}f} in {metric}" for metric, verdict in known.items()]
+    least = [f"{_least(verdict, table.digits(metric))} in {metric}" for metric, verdict in known.items()]
     return [f"Smallest difference that {counts} examples show with 80% power: {', '.join(least)}."]
+
+
+def _least(verdict: Verdict, digits: int) -> str:
+    """A difference that is not nothing is not told as 0."""
+    value, smallest = verdict.detectable or 0, 10.0**-digits
+    return f"less than {smallest:.{digits}f}" if value < smallest else f"{value:.{digits}f}"
 
 
 def _cautions(table: Table) -> list[str]:

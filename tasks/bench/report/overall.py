@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tasks.bench.ranks import cliques, critical_difference, friedman, mean_ranks
 from tasks.bench.report.compare import Examples
 from tasks.bench.report.sheet import Column, Figure, Sheet, number, word
 from tasks.bench.report.tables import Line, Table
@@ -44,6 +43,8 @@ def rank(tables: Sequence[Table]) -> Ranking | None:
     labels, where = _complete([table for table in tables if len(table.fingerprints) == 1 and table.first])
     if len(labels) < 2 or len(where) < 2:
         return None
+    from tasks.bench.ranks import cliques, critical_difference, friedman, mean_ranks  # takes a second, and few need it
+
     scores = [[_turned(table, label) for label in labels] for table in where]
     ranks = mean_ranks(scores)
     order = sorted(range(len(labels)), key=lambda place: (ranks[place], labels[place]))
@@ -121,13 +122,14 @@ def _signed(value: float | None) -> Figure:
 
 def _mean(label: str, tables: Sequence[Table], known: Mapping[Table, Mapping[str, Examples]]) -> Interval | None:
     """Over tables whose first metric is a mean over examples; None where one is not, or there is one table alone."""
-    scores = []
+    scores, weights = [], []
     for table in tables:
         found, line = known.get(table, {}).get(table.first or ""), _line(table, label)
-        if found is None or line is None or line not in found.scores or (found.weights != found.weights[0]).any():
+        if found is None or line is None or line not in found.scores:
             return None
         scores.append(found.scores[line])
-    return suite_interval(scores) if len(scores) > 1 else None
+        weights.append(found.weights)
+    return suite_interval(scores, weights) if len(scores) > 1 else None
 
 
 def _beside(label: str, other: str, tables: Sequence[Table]) -> float | None:

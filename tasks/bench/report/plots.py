@@ -78,14 +78,16 @@ def pareto(
     panels = figure.subplots(1, len(costs), squeeze=False)[0]
     names: dict[str, Any] = {}
     for axes, (cost, points) in zip(panels, costs.items(), strict=True):
+        colors = [drawn[point.label].color for point in points]
+        places = [[point.cost for point in points], [point.worth for point in points]]
+        axes.errorbar(*places, [p.spread for p in points], fmt="none", ecolor=colors, elinewidth=1.2)
         for point in points:
             look = drawn[point.label]
-            axes.errorbar(point.cost, point.worth, point.spread or None, color=look.color, linewidth=1, capsize=2)
-            names[point.label] = axes.scatter(
-                *([point.cost], [point.worth], 46),
-                **{"color": look.color, "marker": look.marker, "edgecolor": INK, "linewidth": 0.6, "zorder": 3},
-                urls=[f"#{point.link}"] if point.link else None,
+            (names[point.label],) = axes.plot(
+                *([point.cost], [point.worth], look.marker),
+                **{"color": look.color, "markersize": 7, "markeredgecolor": INK, "markeredgewidth": 0.6, "zorder": 3},
             )
+            names[point.label].set_url(f"#{point.link}" if point.link else None)
         front = _front(points, lower)
         axes.plot([p.cost for p in front], [p.worth for p in front], color=INK, linewidth=0.8, linestyle=":")
         _scaled(axes, [point.cost for point in points])

@@ -133,7 +133,7 @@ def unlike(table: Table, each: Published) -> str:
     ours = first.setting("task", "normalisation")
     if ours is not None and normalisation != ours:
         found.append(f"normalisation ({normalisation or 'not told'})")
-    if any(cell.partial for cell in table.cells):
+    if table.partial:
         found.append("examples (ours is a part)")
     elif table.shared["tier"] == "mini":
         found.append("examples (ours are generated)")

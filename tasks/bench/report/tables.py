@@ -98,10 +98,15 @@ class Table:
         """All there are: more than one is a mix."""
         return tuple(sorted({line.fingerprint for line in self.lines}))
 
-    @property
-    def cells(self) -> list[Found]:
+    @functools.cached_property
+    def cells(self) -> tuple[Found, ...]:
         """All of them."""
-        return [cell for line in self.lines for cell in line.cells]
+        return tuple(cell for line in self.lines for cell in line.cells)
+
+    @functools.cached_property
+    def partial(self) -> bool:
+        """Whether some of it was measured on less than the whole sets."""
+        return any(cell.partial for cell in self.cells)
 
     @property
     def name(self) -> str:
@@ -115,7 +120,7 @@ class Table:
         """A name for links, of letters that every format takes."""
         return re.sub(r"[^A-Za-z0-9]", "-", "-".join(part for part in self.shared.values() if part))
 
-    @property
+    @functools.cached_property
     def where(self) -> str:
         """The host it was measured with."""
         checkpoints = ", ".join(sorted({str(cell.facts["checkpoint"]) for cell in self.cells}))
