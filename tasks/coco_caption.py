@@ -15,7 +15,9 @@ Published, test, BLEU-4 / CIDEr (LLaMA-Adapter V2, table 3; its authors say that
 text leaves open which split that is; `--set report=val` reports Karpathy's val.
 """
 
+import statistics
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any, ClassVar, Literal
 from tasks import _coco_files as files
 from tasks._coco_files import KARPATHY, SIZES, Picture
 from tasks.bench import splits
-from tasks.bench.config import Run, digest
+from tasks.bench.config import BASELINES, Run, digest
 from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Score, Task, Term
@@ -114,11 +116,11 @@ class CocoCaption(Task):
         if not any(picture.split for picture in asked):
             expected, whole = len(asked) + left_out, True
             if len(pools) == 1:
-                report, fit = splits.divide(asked, _name, f.report_share) if run.trains else (asked, [])
+                report, fit = splits.divide(asked, _name, f.report_share) if run.fits else (asked, [])
                 notes += ["one file without splits: fit, tune and report are parts of it"] if fit else []
         if fit and not tune:
             tune, fit = splits.divide(fit, _name, f.tune_share)
-        if not report or (run.trains and not fit):
+        if not report or (run.fits and not fit):
             raise InputError("there is nothing to train on, or to report: give more pictures, or --train and --eval")
         if shared := {picture.id for picture in fit} & {picture.id for picture in report}:
             notes.append(f"{len(shared)} pictures of the report split are trained on too")
@@ -175,6 +177,20 @@ class CocoCaption(Task):
             pictures=_vision.shown(run),
             seed=run.choice.seed,
         )
+
+    def oracle(self, examples: Sequence[Captioned], reader: Any, run: Run) -> Sequence[Any]:
+        """The first of a picture's own captions: what the metrics give to a sentence that is one of the references."""
+        return [_said(shown.references[0]) for shown in examples]
+
+    def majority(self, fit: Sequence[Captioned], examples: Sequence[Captioned], reader: Any, run: Run) -> Sequence[Any]:
+        """For every picture the caption of fit whose words are the most frequent ones, on average."""
+        told = sorted({shown.target for shown in fit})
+        counts = Counter(word for shown in fit for word in shown.target.lower().split())
+
+        def common(text: str) -> float:
+            return statistics.fmean(counts[word] for word in text.lower().split())
+
+        return [_said(max((text for text in told if text.strip()), key=common))] * len(examples)
 
     def records(self, examples: Sequence[Captioned], predictions: Sequence[Any], run: Run) -> list[Record]:
         """The caption and its tokens, with all that the corpus's scores add up from."""
@@ -245,9 +261,16 @@ def _require(run: Run) -> None:
 
     ptb.java()
     ptb.jar()
-    if not takes_pictures(run):
+    if run.choice.method not in BASELINES and not takes_pictures(run):
         what = f"--adapter {run.choice.adapter}" if run.choice.adapter else f"--method {run.choice.method}"
         raise InputError(f"{what} cannot be shown a picture, without which there is no caption: choose zero_init")
+
+
+def _said(text: str) -> Any:
+    """A caption as a model would say it."""
+    from tasks.outputs.lm import Said
+
+    return Said(text.strip(), 0.0, 0, (), False, 0)
 
 
 def _of(pictures: Sequence[Picture], wanted: Sequence[str]) -> list[Picture]:

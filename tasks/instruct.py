@@ -21,7 +21,8 @@ Its table 18 (Open LLM): Alpaca 49.2, Alpaca-LoRA 50.7, LLaMA-Adapter 52.2.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -105,7 +106,7 @@ class Instruct(Task):
         kinds = {"train": "alpaca"} | ({} if run.dataset == "alpaca" else {"eval": run.dataset})
         found = {role: files.official(folder, kind) for role, kind in kinds.items()}
         found |= files.beside(folder) if run.dataset == "alpaca" else {}
-        needed = {"eval"} | ({"train"} if run.trains or run.dataset == "alpaca" else set())
+        needed = {"eval"} | ({"train"} if run.fits or run.dataset == "alpaca" else set())
         missing = [kinds[role] for role, path in found.items() if path is None and role in needed]
         if missing:
             names = " or ".join(files.FILES[missing[0]])
@@ -120,12 +121,12 @@ class Instruct(Task):
         whole: list[Instruction] = []
         if run.dataset != "alpaca" or {"train", "eval"} <= {*given}:
             report = self._read(run, "eval", run.dataset, bad)
-            train = self._read(run, "train", "alpaca", bad) if run.trains else []
+            train = self._read(run, "train", "alpaca", bad) if run.fits else []
         else:
             role = given[0] if given else "train"
             whole = self._read(run, role, "alpaca", bad)
             report, train = whole, []
-            if role == "train" or run.trains:  # the frozen model is reported on the part that others are
+            if role == "train" or run.fits:  # the frozen model is reported on the part that others are
                 report, train = splits.divide(whole, _group, f.report_share)
         if not report:
             raise InputError(f"report_share = {f.report_share} leaves nothing to report: raise it, or give --eval")
@@ -135,7 +136,7 @@ class Instruct(Task):
         expected = max(len(report), files.SIZES[run.dataset]) if official else len(report)
         if given:
             expected = max(expected, len(whole))  # of one file, a part is reported
-        train = train if run.trains else []
+        train = train if run.fits else []
         # Nothing is chosen by a benchmark's numbers, so its runs need no tune split.
         tune, fit = splits.divide(train, _group, f.tune_share if run.dataset == "alpaca" else 0)
         limit = run.choice.limit
@@ -175,6 +176,22 @@ class Instruct(Task):
             seed=run.choice.seed,
             cut=True,
         )
+
+    def oracle(self, examples: Sequence[Instruction], reader: Any, run: Run) -> Sequence[Any]:
+        """The response, as the only one that could be."""
+        if run.dataset not in WEIGHED:
+            return super().oracle(examples, reader, run)
+        return _known(examples, reader, lambda _: 0.0, answers=True)
+
+    def majority(
+        self, fit: Sequence[Instruction], examples: Sequence[Instruction], reader: Any, run: Run
+    ) -> Sequence[Any]:
+        """Each token of a response as likely as it is in those of fit, one more counted for every token there is."""
+        if run.dataset not in WEIGHED:
+            return super().majority(fit, examples, reader, run)
+        seen = Counter(token for row in reader.fit(fit) for token in row.continuations[0].tolist())
+        total = math.log(sum(seen.values()) + len(reader.tokenizer))
+        return _known(examples, reader, lambda tokens: sum(total - math.log(seen[token] + 1) for token in tokens))
 
     def records(self, examples: Sequence[Instruction], predictions: Sequence[Any], run: Run) -> list[Record]:
         """Likelihood of the reference, the answer with its length, and what the data set scores of it."""
@@ -234,6 +251,20 @@ class Instruct(Task):
     def _new_tokens(self, run: Run) -> int:
         asked: int | None = run.task.max_new_tokens
         return NEW_TOKENS[run.dataset] if asked is None else asked
+
+
+def _known(
+    examples: Sequence[Instruction], reader: Any, nll: Callable[[Sequence[int]], float], *, answers: bool = False
+) -> list[Any]:
+    """What is known without a model, as a model would say it; the likelihood is of what the reader weighs."""
+    from tasks.outputs.lm import Said
+
+    said = []
+    for asked, row in zip(examples, reader.ask(examples), strict=True):
+        tokens = row.continuations[0].tolist()
+        text = asked.target if answers else ""
+        said.append(Said(text, nll(tokens), len(tokens), (), False, len(tokens) - 1 if answers else 0, row.cut))
+    return said
 
 
 def _likelihoods(records: Sequence[Record]) -> dict[str, float]:

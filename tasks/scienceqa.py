@@ -17,6 +17,7 @@ as many options gives 43.6 on `text`. Both are noted beside each run, for the ve
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ class ScienceQA(Task):
         expected = max(expected, least[-1])
         if len(pools) == 2:
             fit, report = fit or train, report or asked
-        elif "eval" in pools and not run.trains:
+        elif "eval" in pools and not run.fits:
             report = report or asked
         elif not fit or not report:
             report, rest = splits.divide(asked, _group, f.report_share)
@@ -192,6 +193,19 @@ class ScienceQA(Task):
         f: Fields = run.task
         answer = "likeliest answer" if f.scoring == "likelihood" else f"generated answer, dialect {f.dialect}"
         return Rules(f"{super().rules(run).name}, {answer}")
+
+    def oracle(self, examples: Sequence[Asked], reader: Any, run: Run) -> Sequence[Any]:
+        """The right option."""
+        return [_said(asked, asked.problem.answer, run) for asked in examples]
+
+    def majority(self, fit: Sequence[Asked], examples: Sequence[Asked], reader: Any, run: Run) -> Sequence[Any]:
+        """The option that is most often right, among questions with so many."""
+        seen = Counter((len(asked.problem.choices), asked.problem.answer) for asked in fit)
+        return [
+            _said(asked, max(range(count), key=lambda option, count=count: seen[count, option]), run)
+            for asked in examples
+            for count in [len(asked.problem.choices)]
+        ]
 
     def records(self, examples: Sequence[Asked], predictions: Sequence[Any], run: Run) -> list[Record]:
         """The answer that was generated, and the one that is likeliest; with the labels that make the columns."""
@@ -283,6 +297,15 @@ def _put(problem: Problem, f: Fields) -> Asked:
         answers if f.scoring != "generate" else (),
         problem.image if f.pictures else None,
     )
+
+
+def _said(asked: Asked, option: int, run: Run) -> Any:
+    """An option as a model would say it and find it likely."""
+    from tasks.outputs.lm import Said
+
+    letters = rules.LETTERS[: len(asked.problem.choices)]
+    text = f"The answer is {run.task.answer_format.replace('A', letters[option])}."
+    return Said(text, 0.0, 0, tuple(0.0 if place == option else -1.0 for place in range(len(letters))), False, 0)
 
 
 def _of(problems: Sequence[Problem], split: str) -> list[Problem]:

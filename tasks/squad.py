@@ -14,6 +14,7 @@ zero-init 88.8 / 94.6 and 83.9 / 87.2. On v2.0, answering nothing anywhere gives
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ class Squad(Task):
         role = "eval" if "eval" in parts else "train"
         report, expected = parts[role], len(parts[role]) + len(bad.get(role, ()))
         train = parts["train"] if len(parts) > 1 else []
-        if len(parts) == 1 and run.trains:
+        if len(parts) == 1 and run.fits:
             report, train = splits.divide(report, _article, run.task.report_share)
             notes.append("one file: fit, tune and report are parts of it")
             if not report:
@@ -123,6 +124,15 @@ class Squad(Task):
 
         f: Fields = run.task
         return SpanReader(tokenizer, f.max_length, f.doc_stride, f.n_best, f.max_answer_length)
+
+    def oracle(self, examples: Sequence[Question], reader: Any, run: Run) -> Sequence[Any]:
+        """The first accepted answer."""
+        return [_said(asked.answers[0] if asked.answers else "", run) for asked in examples]
+
+    def majority(self, fit: Sequence[Question], examples: Sequence[Question], reader: Any, run: Run) -> Sequence[Any]:
+        """The answer that most questions of fit have; in v2.0 that may be none."""
+        first = Counter(asked.answers[0] if asked.answers else "" for asked in fit)
+        return [_said(max(first, key=lambda text: (first[text], text)), run)] * len(examples)
 
     def records(self, examples: Sequence[Question], predictions: Sequence[Any], run: Run) -> list[Record]:
         """The answer given and its scores; on v2.0 also the best span, and how far "no answer" leads it."""
@@ -183,6 +193,13 @@ class Squad(Task):
             return rules.score_v2(accepted, texts)
         probabilities = read_json(Path(na_prob_file))
         return rules.score_v2(accepted, texts, {key: probabilities.number(key) for key in accepted})
+
+
+def _said(text: str, run: Run) -> Any:
+    """A span as a model would say it, or on v2.0 that there is none."""
+    from tasks.outputs.span import Span
+
+    return Span(text, 0.0, run.task.null_threshold + (-1.0 if text else 1.0))
 
 
 def _article(question: Question) -> str:

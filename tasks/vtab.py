@@ -20,6 +20,7 @@ checkpoints others report up to 78.1. `results/published.csv` has every set of 2
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,7 +135,7 @@ class Vtab(Task):
         parts = {role: files.looked_at(self._pictures(path, run, bad[role]), bad[role]) for role, path in given.items()}
         notes = _left_out(bad)
         report, train = parts.get("eval", parts.get("data", parts.get("train", []))), parts.get("train", [])
-        if len(parts) == 1 and (run.trains or "data" in parts):
+        if len(parts) == 1 and (run.fits or "data" in parts):
             report, train = splits.divide(report, files.content, run.task.report_share)
             notes.append("one source: fit, tune and report are parts of it")
         elif shared := {p.path.resolve() for p in train} & {p.path.resolve() for p in report}:
@@ -155,6 +156,15 @@ class Vtab(Task):
 
         f: Fields = run.task
         return ClassReader(replace(tokenizer, interpolation=f.interpolation, normalisation=f.normalisation))
+
+    def oracle(self, examples: Sequence[Picture], reader: Any, run: Run) -> Sequence[int]:
+        """The labels."""
+        return [shown.label for shown in examples]
+
+    def majority(self, fit: Sequence[Picture], examples: Sequence[Picture], reader: Any, run: Run) -> Sequence[int]:
+        """The most frequent class; of equal ones the first."""
+        counts = Counter(shown.label for shown in fit)
+        return [max(sorted(counts), key=counts.__getitem__)] * len(examples)
 
     def records(self, examples: Sequence[Picture], predictions: Sequence[int], run: Run) -> list[Record]:
         """The class said, the class shown, and whether they are one."""

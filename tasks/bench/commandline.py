@@ -24,7 +24,7 @@ LOCAL = Path("results/local")
 Tier = Annotated[str, typer.Option(help="mini, pocket or paper: the same code at three sizes.")]
 Backbone = Annotated[str, typer.Option(help="A file in tasks/backbones.")]
 Checkpoint = Annotated[str | None, typer.Option(help="A folder or hub name, instead of the tier's.")]
-Method = Annotated[str, typer.Option(help="A file in zeroinit/methods, or frozen.")]
+Method = Annotated[str, typer.Option(help="A file in zeroinit/methods, or frozen, oracle, majority.")]
 Seed = Annotated[int, typer.Option(help="Draws the head, the method and the order of training.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many examples of each split.")]
 Train = Annotated[Path | None, typer.Option(help="Training file, divided into fit and tune.")]

@@ -24,6 +24,11 @@ from tasks.bench.errors import InputError
 BENCH_VERSION = 1
 """Raised whenever a change of the bench itself could change a number."""
 
+BASELINES = ("oracle", "majority")
+"""Methods that are none (`tasks.bench.baselines`)."""
+UNTRAINED = ("frozen", *BASELINES)
+"""What attaches nothing to the backbone."""
+
 Tier = Literal["mini", "pocket", "paper"]
 TIERS: tuple[str, ...] = typing.get_args(Tier)
 
@@ -126,6 +131,11 @@ class Run:
         training = self.training
         long = training.steps if training.epochs is None else training.epochs
         return self.method is not None and self.choice.adapter is None and long > 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether the fit split is looked at: to train on, or for what is frequent in it."""
+        return self.trains or self.choice.method == "majority"
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
@@ -296,7 +306,7 @@ def _saved(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _method(name: str) -> type | None:
-    if name == "frozen":
+    if name in UNTRAINED:
         return None
     from zeroinit import methods
 
@@ -307,7 +317,7 @@ def _method(name: str) -> type | None:
             raise InputError(f"--method {name} cannot be used: {error}") from error
     if name not in methods.names():
         raise InputError(
-            f"there is no method {name!r}: choose one of {', '.join(sorted([*methods.names(), 'frozen']))}"
+            f"there is no method {name!r}: choose one of {', '.join(sorted([*methods.names(), *UNTRAINED]))}"
         )
     return methods.get(name)
 

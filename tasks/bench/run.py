@@ -15,10 +15,10 @@ from accelerate.utils import set_seed
 from transformers.utils import logging
 
 import zeroinit
-from tasks.bench import choose, discover, golden, processes, provenance, splits
+from tasks.bench import baselines, choose, discover, golden, processes, provenance, splits
 from tasks.bench import task as tasks
 from tasks.bench.cell import Cell, Part, Taught, describe
-from tasks.bench.config import Run
+from tasks.bench.config import BASELINES, Run
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.evaluate import distance, evaluate, probe
 from tasks.bench.host import Host
@@ -43,7 +43,7 @@ def run(config: Run, store: Store) -> Cell:
         data = replace(data, fit=[*data.fit, *data.tune], tune=[])
     again = rules.retrain or rules.peek_epochs
     taught = teach(chosen.run, task, data, rules, learned=None if again else chosen.learned)
-    parts = {split: judge(taught, task, shown, config) for split, shown in views(data, config).items()}
+    parts = {split: judge(taught, task, shown, config, data) for split, shown in views(data, config).items()}
     cell = describe(config, chosen, task, data, taught, parts, time.perf_counter() - began)
     processes.told(lambda: store.write(cell, taught.host.model if config.trains else None))
     return cell
@@ -61,7 +61,8 @@ def teach(
     reader = task.reader(host.tokenizer, config)
     shows, own = reader.pictures is not None, frozenset(name for name, _ in host.model.named_parameters())
     parameters, step0 = plant(host, config, reader, data)
-    taught = Taught(host, reader, parameters, step0, own, blind=shows and reader.pictures is None)
+    blind = shows and reader.pictures is None and config.choice.method not in BASELINES
+    taught = Taught(host, reader, parameters, step0, own, blind=blind)
     history = put(parameters, learned) if learned else learn(taught, task, data, config, rules)
     return replace(taught, history=history)
 
@@ -171,9 +172,10 @@ def views(data: Data, config: Run) -> dict[str, Sequence[Any]]:
     return {split: part for split, part in shown.items() if part or split == "report"}
 
 
-def judge(taught: Taught, task: Task, examples: Sequence[Any], config: Run) -> Part:
-    """The records of some examples, and how long the model took over them."""
+def judge(taught: Taught, task: Task, examples: Sequence[Any], config: Run, data: Data | None = None) -> Part:
+    """The records of some examples, and how long the model took over them, or what says it without one from `data`."""
     began = time.perf_counter()
-    predictions = evaluate(taught.host.model, taught.reader, examples, config.training.eval_batch_size)
+    known = baselines.predictions(config, task, data, taught.reader, examples) if data else None
+    predictions = known or evaluate(taught.host.model, taught.reader, examples, config.training.eval_batch_size)
     seconds = time.perf_counter() - began
     return Part(processes.told(lambda: task.records(examples, predictions, config)), seconds)

@@ -196,6 +196,22 @@ class Task(abc.ABC):
         """
         return None
 
+    def oracle(self, examples: Sequence[Any], reader: Reader, run: Any) -> Sequence[Any]:
+        """The predictions of who knows the answers.
+
+        Raises:
+            InputError: there are none to know.
+        """
+        raise InputError(f"--method oracle: {run.choice.task} {run.dataset} has no right answers, choose another")
+
+    def majority(self, fit: Sequence[Any], examples: Sequence[Any], reader: Reader, run: Any) -> Sequence[Any]:
+        """The predictions of who looks at no input: what is most frequent in the fit split.
+
+        Raises:
+            InputError: nothing is.
+        """
+        raise InputError(f"--method majority: {run.choice.task} {run.dataset} has no frequent answer, choose another")
+
     @abc.abstractmethod
     def score(self, predictions: Path, references: Path) -> dict[str, Any]:
         """The official metric alone; further keyword arguments are options of `score`."""

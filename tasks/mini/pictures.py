@@ -12,6 +12,7 @@ from tasks.mini.world import SIDE, Scene
 PIXELS = 64
 FINE = 4
 """Drawn so many times larger, and averaged."""
+CANVAS = (PIXELS * FINE, PIXELS * FINE)
 COLORS = {
     "red": (205, 40, 40),
     "green": (40, 150, 60),
@@ -40,7 +41,7 @@ def painted(scene: Scene) -> Image.Image:
 def ground(draw: random.Random) -> Image.Image:
     """An empty picture of some pale gray."""
     shade = draw.randint(165, 205)
-    return Image.new("RGB", (PIXELS * FINE,) * 2, tuple(shade + draw.randint(-12, 12) for _ in range(3)))
+    return Image.new("RGB", CANVAS, tuple(shade + draw.randint(-12, 12) for _ in range(3)))
 
 
 def finished(picture: Image.Image) -> Image.Image:
@@ -71,7 +72,7 @@ def paint(
 @functools.cache
 def _covered(color: tuple[int, int, int], pattern: str) -> Image.Image:
     """A color with stripes or dots on it, lighter or darker."""
-    size = (PIXELS * FINE,) * 2
+    size = CANVAS
     cover = Image.new("RGB", size, color)
     pen = ImageDraw.Draw(cover)
     light = sum(color) > 420

@@ -1,7 +1,8 @@
 """The world in plain statements, for pre-training: no question, no instruction, no caption, nothing of the shift.
 
 A document states some facts of a scene and then recalls a few of them in other words, so that predicting a word means
-looking it up. Some documents list values under letters and recall by letter; some say what everything is.
+looking it up. Some documents list values under letters and recall by letter; some say what everything is. A model that
+is to look things up has to find out how: that takes thousands of long documents, and hundreds of short ones.
 """
 
 import random
@@ -21,20 +22,48 @@ CLASSES = {
     "a size": world.SIZES,
 }
 """What everything is: the world's only knowledge that holds in every scene."""
+LONG = 0.7
+"""Share of the long documents once all lessons are learned."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
-def documents(seed: int = 0, lettered: float = 0.3) -> Iterator[tuple[str, str]]:
-    """Two parts of a document, without end: what is stated, and what is recalled; a share of them under letters."""
+def documents(seed: int = 0, lettered: float = 0.3, lessons: int = 0) -> Iterator[tuple[str, str]]:
+    """Two parts of a document, without end: what is stated, and what is recalled; a share of them under letters.
+
+    The first so many `lessons` are short documents, which give way to long ones over three times as many more.
+    """
     for number, scene in enumerate(world.scenes("plain", seed)):
         draw = random.Random(f"plain {seed} {number}")
         kind = draw.random()
-        if kind < lettered:
+        learned = min(1.0, max(0.0, (number - lessons) / (3 * lessons))) if lessons else 1.0
+        if lessons and draw.random() >= LONG * learned:
+            yield _short(scene, draw, alike=draw.random() < learned)
+        elif kind < lettered:
             yield _lettered(scene, draw)
         elif kind < lettered + 0.1:
             yield _knowledge(draw)
         else:
             yield _recalled(scene, draw)
+
+
+def _short(scene: world.Scene, draw: random.Random, *, alike: bool) -> tuple[str, str]:
+    """A few facts, all recalled: of different relations, so that each has one value of its kind, or of `alike` ones.
+
+    Or a list, and which letter stands before what.
+    """
+    if draw.random() < 0.3:
+        values = draw.sample(words.RELATIONS[draw.choice(words.OWN)].values, draw.randint(2, 4))
+        letters = dict(zip(values, LETTERS, strict=False))
+        listed = " ".join(f"({letter}) {value}" for value, letter in letters.items())
+        again = draw.sample(values, len(values))
+        return f"The list is {listed}.", " ".join(f"{value.capitalize()} is ({letters[value]})." for value in again)
+    if alike:
+        told = words.chosen(scene, draw, draw.randint(2, 4), relations=draw.choice((1, 2)))
+    else:
+        single = {fact.relation: fact for fact in words.chosen(scene, draw, 12, relations=4)}
+        told = list(single.values())[: draw.randint(1, 3)]
+    again = draw.sample(told, len(told))
+    return " ".join(words.tell(fact, draw).text for fact in told), " ".join(map(words.recall, again))
 
 
 def _recalled(scene: world.Scene, draw: random.Random) -> tuple[str, str]:

@@ -32,8 +32,16 @@ from tasks.bench.train import progress
 from tasks.mini import BACKBONES, pictures, plain, vocabulary, world
 
 WIDTH, DEPTH, HEADS = 64, 4, 4
-MASKED = 0.2
-"""Share of the words that RoBERTa's must guess."""
+GUESSED = {True: 0.35, False: 0.1}
+"""Share of the words that RoBERTa's must guess: of those that `plain.CLASSES` has, and of all others."""
+HIDDEN, EXCHANGED = 0.5, 0.3
+"""Shares of these that are masked, and that are another word of their class; the rest stays, and nobody says which."""
+MATES = 20
+"""Words that one may be exchanged for."""
+LESSONS = 4800
+"""Short documents that LLaMA's begins with."""
+LOOKED_UP, STATED = 5.0, 0.1
+"""Weights of what was told before, and of what is told the first time; other words count 1."""
 IGNORED = -100
 Loss = Callable[[Any], Tensor]
 """Of a model, over one batch."""
@@ -101,10 +109,11 @@ def _llama() -> LlamaForCausalLM:
         hidden_size=WIDTH,
         num_hidden_layers=DEPTH,
         num_attention_heads=HEADS,
-        num_key_value_heads=HEADS // 2,
+        num_key_value_heads=HEADS,
         intermediate_size=3 * WIDTH,
         max_position_embeddings=vocabulary.LONGEST,
         tie_word_embeddings=True,
+        initializer_range=WIDTH**-0.5,  # from LLaMA's 0.02, a model so narrow does not find out how to look things up
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
@@ -113,17 +122,22 @@ def _llama() -> LlamaForCausalLM:
 
 
 def _next_words(seed: int, size: int) -> Iterator[Loss]:
-    """What is stated and what is recalled count alike, though recalling takes fewer words."""
+    """What is recalled counts most, and most of that what has to be looked up: a few words, lost among the others."""
     tokenizer = vocabulary.unigram()
-    pairs = ((told, f" {recalled}") for told, recalled in plain.documents(seed))
+    pairs = ((told, f" {recalled}") for told, recalled in plain.documents(seed, lessons=LESSONS))
+    values = [value for group in (world.PEOPLE, world.TOWNS, world.MATERIALS, world.PRICES) for value in group]
+    values += [f"({letter})" for letter in plain.LETTERS]
+    looked_up = torch.tensor([tokenizer(f" {value}", add_special_tokens=False)["input_ids"][0] for value in values])
     for batch in _alike(pairs, tokenizer, size):
         ids, second = batch["input_ids"], batch["token_type_ids"][:, 1:] == 1
-        first = (batch["attention_mask"][:, 1:] == 1) & ~second
+        wanted = ids[:, 1:]
+        weights = torch.where(second, torch.where(torch.isin(wanted, looked_up), LOOKED_UP, 1.0), STATED)
+        weights = weights * batch["attention_mask"][:, 1:]
 
-        def loss(model: Any, ids: Tensor = ids, parts: tuple[Tensor, ...] = (first, second)) -> Tensor:
+        def loss(model: Any, ids: Tensor = ids, wanted: Tensor = wanted, weights: Tensor = weights) -> Tensor:
             scores = model(input_ids=ids).logits[:, :-1]  # padding comes last, where nothing looks back at it
-            means = [F.cross_entropy(scores[part], ids[:, 1:][part]) for part in parts]
-            return torch.stack(means).mean()
+            each = F.cross_entropy(scores.transpose(1, 2), wanted, reduction="none")
+            return (each * weights).sum() / weights.sum()
 
         yield loss
 
@@ -143,6 +157,7 @@ def _roberta() -> RobertaForMaskedLM:
         intermediate_size=3 * WIDTH,
         max_position_embeddings=vocabulary.LONGEST + 1,
         type_vocab_size=1,
+        initializer_range=WIDTH**-0.5,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         pad_token_id=0,
@@ -153,21 +168,38 @@ def _roberta() -> RobertaForMaskedLM:
 
 
 def _masked_words(seed: int, size: int) -> Iterator[Loss]:
-    """The two parts of a document in either order; of the words to guess, some are left or replaced, as BERT's are."""
-    tokenizer = vocabulary.wordpiece()
+    """The two parts of a document in either order; of the words to guess, some stay or are exchanged, as BERT's are.
+
+    BERT exchanges one in ten for any word, which is seen at a glance. Here it takes a look at the other part.
+    """
+    tokenizer: Any = vocabulary.wordpiece()
+    mates, classed = _mates(tokenizer)
     draw, turned = torch.Generator().manual_seed(seed), random.Random(f"masks {seed}")
-    pairs = (pair[:: turned.choice((1, -1))] for pair in plain.documents(seed, lettered=0.0))
+    told = plain.documents(seed, lettered=0.0)
+    pairs = (pair if turned.choice((1, -1)) > 0 else (pair[1], pair[0]) for pair in told)
     for batch in _alike(pairs, tokenizer, size):
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        chance = torch.rand(ids.shape, generator=draw)
-        guessed = (chance < MASKED) & (ids > tokenizer.mask_token_id)
+        chance, how, which = (torch.rand(ids.shape, generator=draw) for _ in range(3))
+        guessed = (chance < torch.where(classed[ids], GUESSED[True], GUESSED[False])) & (ids > tokenizer.mask_token_id)
         labels = ids.masked_fill(~guessed, IGNORED)
-        random_ids = torch.randint(tokenizer.mask_token_id + 1, len(tokenizer), ids.shape, generator=draw)
-        shown = ids.masked_fill(guessed & (chance < 0.8 * MASKED), tokenizer.mask_token_id)
-        shown = torch.where(guessed & (chance >= 0.8 * MASKED) & (chance < 0.9 * MASKED), random_ids, shown)
+        shown = ids.masked_fill(guessed & (how < HIDDEN), tokenizer.mask_token_id)
+        exchanged = guessed & (how >= HIDDEN) & (how < HIDDEN + EXCHANGED)
+        shown = torch.where(exchanged, mates[ids, (which * MATES).long()], shown)
         yield lambda model, shown=shown, mask=mask, labels=labels: F.cross_entropy(
             model(input_ids=shown, attention_mask=mask).logits[labels != IGNORED], labels[labels != IGNORED]
         )
+
+
+def _mates(tokenizer: Any) -> tuple[Tensor, Tensor]:
+    """(words, MATES): what each may be exchanged for, others of its class or any; (words,): whether it has a class."""
+    any_word = torch.Generator().manual_seed(0)
+    size = len(tokenizer)
+    mates = torch.randint(tokenizer.mask_token_id + 1, size, (size, MATES), generator=any_word)
+    classed = torch.zeros(size, dtype=torch.bool)
+    for values in plain.CLASSES.values():
+        ids = tokenizer.convert_tokens_to_ids([value.lower() for value in values])
+        mates[ids], classed[ids] = torch.tensor(ids).repeat(MATES)[:MATES], True
+    return mates, classed
 
 
 def _save_roberta(model: RobertaForMaskedLM, folder: Path) -> None:
@@ -247,8 +279,8 @@ def _save_vit(model: _Places, folder: Path) -> None:
 
 
 RECIPES = {
-    "llama": Recipe(_llama, _next_words, _save_llama, steps=2000, batch=16, rate=4e-3),
-    "roberta": Recipe(_roberta, _masked_words, _save_roberta, steps=2500, batch=16, rate=3e-3),
+    "llama": Recipe(_llama, _next_words, _save_llama, steps=6000, batch=16, rate=6e-3),
+    "roberta": Recipe(_roberta, _masked_words, _save_roberta, steps=3500, batch=16, rate=3e-3),
     "vit": Recipe(_Places, _places, _save_vit, steps=2500, batch=16, rate=2e-3),
 }
 

@@ -107,10 +107,9 @@ def _digits() -> Iterator[Labeled]:
 
 
 def _photographs() -> Iterator[Labeled]:
-    from matplotlib.cbook import get_sample_data
     from sklearn.datasets import load_sample_image
 
-    with get_sample_data("grace_hopper.jpg") as file:
+    with _sample("grace_hopper.jpg") as file:
         hopper = np.array(Image.open(file).convert("RGB"))
     for label, pixels in enumerate((load_sample_image("china.jpg"), load_sample_image("flower.jpg"), hopper)):
         for tile in _tiles(np.asarray(pixels), 24):
@@ -133,13 +132,18 @@ def _relief() -> Iterator[Labeled]:
     for tile, height in zip(tiles, ranges, strict=True):
         down, right = np.gradient(tile)
         light = 0.5 + (down + right) / 100  # per cell of some 90 meters
-        yield _gray(light.clip(0, 1)), sum(height >= bound for bound in bounds)
+        yield _gray(np.clip(light, 0, 1)), sum(height >= bound for bound in bounds)
 
 
 def _elevations() -> Iterator[NDArray[np.float64]]:
+    yield from _tiles(np.asarray(_sample("jacksboro_fault_dem.npz")["elevation"], dtype=np.float64), 10)
+
+
+def _sample(name: str) -> Any:
+    """What matplotlib carries to draw in its examples."""
     from matplotlib.cbook import get_sample_data
 
-    yield from _tiles(np.asarray(get_sample_data("jacksboro_fault_dem.npz")["elevation"], dtype=np.float64), 10)
+    return get_sample_data(name)
 
 
 def _tiles(map: NDArray[Any], side: int) -> Iterator[NDArray[Any]]:
@@ -158,7 +162,7 @@ def _gray(values: NDArray[Any]) -> Image.Image:
 # Painted ones
 
 
-Looks = Callable[[], dict[str, str]]
+Looks = Callable[[], Any]
 """Draws the color, the kind and the pattern of one more thing."""
 
 

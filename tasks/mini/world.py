@@ -134,17 +134,21 @@ def _scene(draw: random.Random, stream: str) -> Scene:
     looks = rare + draw.sample([pair for pair in pairs if not held_out(*pair)], count - len(rare))
     lattice = [(column, row) for column in range(SIDE) for row in range(SIDE)]
     draw.shuffle(looks)
-    people = draw.sample(PEOPLE, 2 * count)
-    rest = zip(
-        looks,
-        draw.sample(lattice, count),
-        people[:count],
-        people[count:],
-        draw.sample(MATERIALS, count),
-        draw.sample(TOWNS, count),
-        draw.sample(PRICES, count),
-        strict=True,
-    )
+    people, places = draw.sample(PEOPLE, 2 * count), draw.sample(lattice, count)
+    materials, towns, prices = (draw.sample(values, count) for values in (MATERIALS, TOWNS, PRICES))
     return Scene(
-        tuple(Thing(*look, draw.choice(SIZES), draw.choice(PATTERNS), *told) for look, *told in rest),
+        tuple(
+            Thing(
+                *looks[number],
+                draw.choice(SIZES),
+                draw.choice(PATTERNS),
+                places[number],
+                people[number],
+                people[count + number],
+                materials[number],
+                towns[number],
+                prices[number],
+            )
+            for number in range(count)
+        )
     )

@@ -84,7 +84,7 @@ def judge(table: Table, known: Mapping[str, Examples]) -> dict[str, Verdict]:
 def _best(table: Table, metric: str) -> list[Line]:
     """The line with the best mean, or all that share it."""
     turned = table.better(metric)
-    means = {line: turned(mean) for line in table.lines if (mean := line.mean(metric)) is not None}
+    means = {line: turned(mean) for line in table.rivals if (mean := line.mean(metric)) is not None}
     return [line for line, mean in means.items() if mean == max(means.values())]
 
 
@@ -113,8 +113,8 @@ def _detectable(known: Examples, best: Sequence[Line]) -> float | None:
 
 
 def examples(table: Table, store: Store) -> dict[str, Examples]:
-    """The headline metrics that are means over examples, on the examples that all lines have."""
-    told = {line: [_answers(table, store.records(cell.name, "report")) for cell in line.cells] for line in table.lines}
+    """The headline metrics that are means over examples, on the examples that all rivals have."""
+    told = {line: [_answers(table, store.records(cell.name, "report")) for cell in line.cells] for line in table.rivals}
     found = {}
     for metric in table.metrics:
         lines = {line: seeds for line, seeds in told.items() if line.spread(metric)}

@@ -57,7 +57,7 @@ def rank(tables: Sequence[Table]) -> Ranking | None:
         cliques(ordered, distance),
         friedman(scores).p if len(labels) > 2 else None,
         where,
-        sorted({line.label for table in tables for line in table.lines} - set(labels)),
+        sorted({line.label for table in tables for line in table.rivals} - set(labels)),
     )
 
 
@@ -74,7 +74,7 @@ def _complete(tables: Sequence[Table]) -> tuple[list[str], list[Table]]:
 
 
 def _measured(table: Table) -> list[str]:
-    return [line.label for line in table.lines if _value(table, line.label) is not None]
+    return [line.label for line in table.rivals if _value(table, line.label) is not None]
 
 
 def _line(table: Table, label: str) -> Line | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.bench import task as tasks
+from tasks.bench.config import BASELINES
 from tasks.bench.report.found import Found
 from tasks.bench.stats import Spread, spread
 from tasks.bench.task import Task
@@ -49,6 +50,11 @@ class Line:
     def trains(self) -> bool:
         """Whether anything was learned."""
         return bool(self.fact("trainable_params"))
+
+    @property
+    def competes(self) -> bool:
+        """Whether it is a model, and not what a table is read by."""
+        return self.cells[0].config["method"] not in BASELINES
 
     @functools.cached_property
     def marks(self) -> tuple[str, ...]:
@@ -97,6 +103,11 @@ class Table:
     def fingerprints(self) -> tuple[str, ...]:
         """All there are: more than one is a mix."""
         return tuple(sorted({line.fingerprint for line in self.lines}))
+
+    @functools.cached_property
+    def rivals(self) -> tuple[Line, ...]:
+        """The lines that are compared."""
+        return tuple(line for line in self.lines if line.competes)
 
     @functools.cached_property
     def cells(self) -> tuple[Found, ...]:
