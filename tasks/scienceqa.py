@@ -185,7 +185,7 @@ class ScienceQA(Task):
             tokenizer,
             max_length=f.max_length,
             max_new_tokens=f.max_new_tokens if f.scoring != "likelihood" else 0,
-            pictures=_vision.shown(run) if f.pictures and run.dataset != "text" else None,
+            pictures=_vision.shown(run) if run.dataset != "text" else None,
         )
 
     def rules(self, run: Run) -> Rules:

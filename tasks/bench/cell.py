@@ -29,7 +29,7 @@ class Taught:
         parameters: what trains, by name.
         step0: how far the outputs moved by attaching.
         own: the names of the host's own parameters; what else trains was planted.
-        blind: whether the task has pictures that this method cannot be shown.
+        blind: whether the task has pictures that this run was not shown.
         history: of training.
     """
 
@@ -106,9 +106,7 @@ def describe(
         "grid": json.dumps(config.training.grid) if chosen.trials else None,
         "trials": max(1, len(chosen.trials)),
     }
-    notes = (
-        [f"--method {config.choice.method} cannot be shown pictures: it read the text alone"] if taught.blind else []
-    )
+    notes = [f"{config.choice.method} was shown no pictures: it read the text alone"] if taught.blind else []
     splits = {
         split: {
             "n": len(part.records),
@@ -159,7 +157,9 @@ def fingerprint(config: Run, taught: Taught) -> str:
     shared = {
         key: config.identity[key] for key in ("task", "dataset", "tier", "sources", "limit", "skip_bad", "versions")
     }
-    shared |= {"fields": config.settings["task"], "weights": taught.host.weights_sha256}
+    # Who cannot be shown pictures read what one read who was not to be.
+    fields = config.settings["task"] | ({"pictures": False} if taught.blind else {})
+    shared |= {"fields": fields, "weights": taught.host.weights_sha256}
     if taught.reader.pictures is not None:
         shared["encoder"] = taught.reader.pictures.encoder.sha256
     return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]

@@ -76,7 +76,9 @@ def evenly(depths: int, blocks: int) -> tuple[int, ...]:
 
 
 def takes_pictures(run: Run) -> bool:
-    """Whether a run's method can be conditioned on pictures; a saved adapter only if it was trained on some."""
+    """Whether a run's method can be shown pictures, and may; a saved adapter only if it was trained on some."""
+    if not getattr(run.task, "pictures", True):
+        return False
     condition = getattr(run.method, "condition", ...)
     return condition is not ... and (run.choice.adapter is None or condition is not None)
 

@@ -61,8 +61,7 @@ def teach(
     reader = task.reader(host.tokenizer, config)
     shows, own = reader.pictures is not None, frozenset(name for name, _ in host.model.named_parameters())
     parameters, step0 = plant(host, config, reader, data)
-    blind = shows and reader.pictures is None and config.choice.method not in BASELINES
-    taught = Taught(host, reader, parameters, step0, own, blind=blind)
+    taught = Taught(host, reader, parameters, step0, own, blind=shows and reader.pictures is None)
     history = put(parameters, learned) if learned else learn(taught, task, data, config, rules)
     return replace(taught, history=history)
 
@@ -123,6 +122,8 @@ def plant(host: Host, config: Run, reader: Reader, data: Data) -> tuple[Mapping[
     if shown is not None and takes_pictures(config):
         shown.prepare([example.image for part in (data.fit, data.tune, data.report, data.shift) for example in part])
         method, reader.pictures = shown.conditioned(config), shown
+    elif config.choice.method in BASELINES:
+        reader.pictures = shown  # nothing is looked at, but it stands beside those that are shown pictures
     try:
         if config.choice.adapter is not None:
             zeroinit.load(host.model, config.choice.adapter)

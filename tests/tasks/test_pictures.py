@@ -272,15 +272,19 @@ def test_another_model_is_no_encoder(tmp_path):
 
 
 def test_a_method_that_cannot_be_shown_pictures_reads_the_text_and_says_so(cache, tmp_path):
-    def cell(method: str):
+    def cell(method: str, **settings):
         choice = Choice("scienceqa", "llama", method, dataset="image", device="cpu", limit=3)
-        return run(single(choice, SMALL | {"max_new_tokens": 2}), Store(tmp_path / "store"))
+        return run(single(choice, SMALL | {"max_new_tokens": 2} | settings), Store(tmp_path / "store"))
 
     blind = cell("lora")
-    note = "--method lora cannot be shown pictures: it read the text alone"
+    note = "lora was shown no pictures: it read the text alone"
     assert note in blind.result["notes"]
     assert not (cache / "features").exists()
     sighted = cell("zero_init")
-    assert not [note for note in sighted.result["notes"] if "cannot be shown" in note]
+    assert not [note for note in sighted.result["notes"] if "shown no" in note]
     assert sighted.result["facts"]["fingerprint"] != blind.result["facts"]["fingerprint"]
+    covered = cell("zero_init", pictures=False)
+    assert covered.result["facts"]["blind"]
+    assert covered.result["facts"]["fingerprint"] == blind.result["facts"]["fingerprint"]
+    assert cell("oracle").result["facts"]["fingerprint"] == sighted.result["facts"]["fingerprint"]
     assert (blind.result["facts"]["step0_distance"], sighted.result["facts"]["step0_distance"]) == (0.0, 0.0)

@@ -256,7 +256,6 @@ def test_pictures_condition_their_own_rows_and_can_be_left_out(sciences, tmp_pat
     assert mask.any()
     assert not mask.all()
     assert (features.abs().sum((1, 2)) > 0).tolist() == mask.tolist()
-    assert task.reader(tokenizer, told).pictures is None
     cells = {config: run(config, Store(tmp_path / "r")) for config in (shown, told)}
     trained = {config.task.pictures: cell.result["facts"]["trainable_params"] for config, cell in cells.items()}
     projection = 4 * features.shape[2] * 64 + 64 + 64 * 64 + 64  # to the width of the tiny host, which is 64 too
