@@ -106,3 +106,10 @@ def test_no_method_is_compared_with_the_oracle(tmp_path):
         held = beside.verdicts[other][metric]
         assert {line.label for line in held.held} == {line.label for line in verdict.held} == {"full", "lora"}
         assert (held.test, held.detectable) == (verdict.test, verdict.detectable)
+
+
+def test_a_table_of_these_alone_is_shown_and_calls_nothing_best(tmp_path):
+    store = stored(tmp_path, *(cell(name, records=squad_records([1.0, 1.0])) for name in BASELINES))
+    found = gather(read(store), store)
+    assert not any(verdict.held for verdict in found.verdicts[found.tables[0]].values())
+    assert [figures[0].text for figures in found.sheets[0].lines] == ["majority", "oracle"]

@@ -118,7 +118,7 @@ def examples(table: Table, store: Store) -> dict[str, Examples]:
     found = {}
     for metric in table.metrics:
         lines = {line: seeds for line, seeds in told.items() if line.spread(metric)}
-        if all(metric in answers.terms for seeds in lines.values() for answers in seeds):
+        if lines and all(metric in answers.terms for seeds in lines.values() for answers in seeds):
             found[metric] = _aligned(table, metric, lines)
     return {metric: one for metric, one in found.items() if one is not None}
 
