@@ -149,8 +149,8 @@ class ScienceQA(Task):
         whole &= limit is None or max(len(fit), len(tune)) <= limit
         fit, tune, report, shift = (splits.sample(p, limit, lambda p: p.id) for p in (fit, tune, report, shift))
         report = splits.sample(report, f.report_limit, lambda p: p.id)
-        if shared := {*map(_key, [*fit, *tune])} & {*map(_key, report)}:
-            notes.append(f"{len(shared)} questions of the report split are trained on too")
+        if shared := _shared([*fit, *tune], report):
+            notes.append(f"{shared} questions of the report split are trained on too")
         notes += _baselines(fit, report)
         fit, tune, report, shift = ([_put(p, f) for p in part] for part in (fit, tune, report, shift))
         return Data(fit, tune, report, expected, notes, whole, shift)
@@ -317,8 +317,18 @@ def _group(problem: Problem) -> str:
     return digest(problem.image) if problem.image else problem.question
 
 
-def _key(problem: Problem) -> tuple[Any, ...]:
-    return problem.question, problem.choices, problem.hint, problem.image and problem.image.name
+def _shared(seen: Sequence[Problem], asked: Sequence[Problem]) -> int:
+    """How many questions are among those seen, words and picture; only pictures of the same words are opened."""
+
+    def words(problem: Problem) -> tuple[Any, ...]:
+        return problem.question, problem.choices, problem.hint
+
+    def whole(problem: Problem) -> tuple[Any, ...]:
+        return *words(problem), problem.image and digest(problem.image)
+
+    told = {*map(words, seen)} & {*map(words, asked)}
+    there, here = ({whole(problem) for problem in part if words(problem) in told} for part in (seen, asked))
+    return len(there & here)
 
 
 def _baselines(fit: Sequence[Problem], report: Sequence[Problem]) -> list[str]:

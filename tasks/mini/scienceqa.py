@@ -31,10 +31,13 @@ def write(where: Path) -> None:
     """problems.json, pid_splits.json, problems_shift.json, and the pictures."""
     pids, problems, splits = count(1), defaultdict(dict), defaultdict(list)
     streams = {split: world.scenes(split, seed=2) for split, _ in SIZES.values()}
+    told: dict[str, str] = {}
     for part, (split, size) in SIZES.items():
         for make, _ in zip(cycle((_told, _shown, _known)), range(size), strict=False):
             pid, said = str(next(pids)), "test" if part == "shift" else part
-            scene, problem = _first(streams[split], make)
+            scene, problem = next(
+                each for each in _problems(streams[split], make) if told.setdefault(_words(each), part) == part
+            )
             problems[part == "shift"][pid] = problem | {"split": said, "grade": f"grade{int(pid) % 12 + 1}"}
             splits[said] += [pid] if part != "shift" else []
             if problem["image"]:
@@ -46,15 +49,19 @@ def write(where: Path) -> None:
         (where / f"{name}.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
-def _first(
+def _problems(
     scenes: Iterator[world.Scene], make: Callable[[world.Scene, random.Random, bool], Problem | None]
-) -> tuple[world.Scene, Problem]:
-    """The next scene that such a problem can be made of, and the problem."""
+) -> Iterator[tuple[world.Scene, Problem]]:
+    """One of each of the next scenes that such a problem can be made of."""
     for scene in scenes:
-        draw = random.Random(f"scienceqa {scene.key}")
-        if problem := make(scene, draw, world.split_of(scene) == "shift"):
-            return scene, problem
-    raise AssertionError("there are scenes without end")
+        if problem := make(scene, random.Random(f"scienceqa {scene.key}"), world.split_of(scene) == "shift"):
+            yield scene, problem
+
+
+def _words(made: tuple[world.Scene, Problem]) -> str:
+    """What a problem asks, by which no two parts share one; of a picture it is the scene that differs."""
+    scene, problem = made
+    return repr((problem["question"], problem["hint"], sorted(problem["choices"]), problem["image"] and scene.key))
 
 
 def _told(scene: world.Scene, draw: random.Random, anew: bool) -> Problem:

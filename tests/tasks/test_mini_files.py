@@ -3,6 +3,7 @@
 An oracle that knows what the world was told from answers all of it; what knows no passage and no picture does not.
 """
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -121,3 +122,16 @@ def test_what_the_files_say_is_part_of_a_cells_name(monkeypatch):
     path.write_text(before.replace("shift chronicle", "other chronicle"))
     assert mini("squad", "roberta").cell != one.cell
     path.write_text(before)
+
+
+def test_no_question_of_science_is_in_two_parts():
+    where = scienceqa.folder()
+    parts: dict[tuple[str, ...], set[str]] = {}
+    for name in ("problems.json", "problems_shift.json"):
+        for pid, problem in json.loads((where / name).read_text()).items():
+            picture = where / "images" / problem["split"] / pid / (problem["image"] or "none")
+            shown = hashlib.sha256(picture.read_bytes()).hexdigest() if problem["image"] else ""
+            asked = (problem["question"], problem["hint"], *sorted(problem["choices"]), shown)
+            parts.setdefault(asked, set()).add(f"{name} {problem['split']}")
+    assert len(parts) > 100
+    assert not [asked for asked, found in parts.items() if len(found) > 1]
