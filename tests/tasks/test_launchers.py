@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -98,7 +99,8 @@ def test_a_refusal_is_told_once_and_ends_both(what, tmp_path):
     assert (code, out) == (1, "")  # torchrun's own, whatever those that it started ended with
     assert told.count("error: ") == 1
     assert sentence in told
-    assert set(re.findall(r"exitcode +: (-?\d+)", told)) == {str(exit_code)}
+    # Who says it a moment later may be ended by torchrun meanwhile.
+    assert {str(exit_code)} <= set(re.findall(r"exitcode +: (-?\d+)", told)) <= {str(exit_code), str(-signal.SIGTERM)}
     assert "tasks/bench" not in told, "a traceback"
     assert [Store(tmp_path).state(name) for name in Store(tmp_path).names()] == ["failed"] * (exit_code == 1)
 

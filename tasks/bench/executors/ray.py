@@ -10,6 +10,7 @@ import importlib
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -212,13 +213,15 @@ def connected(runs: Sequence[Run], jobs: int | None) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster that is started here reports to its makers
     with _environment() as environment:
         quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": environment}
+        address = os.environ.get("RAY_ADDRESS", "")
+        nobody = InputError(f"no Ray cluster answers at RAY_ADDRESS, {address}: correct it, or unset it")
+        if not _answers(address):
+            raise nobody
         try:
             ray.init(address="auto", **quiet)
         except ConnectionError as error:
-            if address := os.environ.get("RAY_ADDRESS"):
-                raise InputError(
-                    f"no Ray cluster answers at RAY_ADDRESS, {address}: correct it, or unset it"
-                ) from error
+            if address:
+                raise nobody from error
             threads = max([run.training.threads for run in runs], default=1)
             ray.init(num_cpus=jobs * threads if jobs else None, include_dashboard=False, **quiet)
     try:
@@ -229,6 +232,18 @@ def connected(runs: Sequence[Run], jobs: int | None) -> Iterator[Cluster]:
         yield cluster
     finally:
         ray.shutdown()
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens there, if it is a host and a port: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=20).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
