@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+FILES = ("config.json", "result.json", "log.json", "adapter")
+RECORDS = ".jsonl.gz"
+"""How the name of a split's records ends."""
+
+
+def belongs(name: str) -> bool:
+    """Whether a file or folder of this name is part of a cell."""
+    return name in FILES or name.endswith(RECORDS)
+
 
 def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None:
     """A cell's files, with the adapter of a model that was trained.
@@ -29,7 +38,7 @@ def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None
     _write_json(folder / "result.json", {**cell.result, "sha256": hashes})
     _write_json(folder / "log.json", cell.log)
     for split, text in texts.items():
-        (folder / f"{split}.jsonl.gz").write_bytes(gzip.compress(text, mtime=0))
+        (folder / f"{split}{RECORDS}").write_bytes(gzip.compress(text, mtime=0))
     if trained is not None:
         _save(trained, folder / "adapter")
 

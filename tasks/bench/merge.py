@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.bench import folder
 from tasks.bench.errors import InputError
 from tasks.bench.store import Store
 
@@ -72,11 +73,13 @@ def _numbers(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy(source: Store, target: Store, name: str) -> None:
-    """Copy a cell's plain files; what is only linked to stays where it is."""
+    """Copy the plain files of a cell alone; what is only linked to stays where it is."""
+    cell = source.cells / name
+
+    def left_out(place: str, names: Sequence[str]) -> list[str]:
+        inner = Path(place) != cell
+        return [each for each in names if Path(place, each).is_symlink() or not (inner or folder.belongs(each))]
+
     with target.lock(name, wait=True), target.unfinished() as whole:
-        shutil.copytree(source.cells / name, whole, dirs_exist_ok=True, ignore=_links)
+        shutil.copytree(cell, whole, dirs_exist_ok=True, ignore=left_out)
         target.settle(whole, name)
-
-
-def _links(folder: str, names: Sequence[str]) -> list[str]:
-    return [name for name in names if Path(folder, name).is_symlink()]

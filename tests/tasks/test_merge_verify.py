@@ -120,6 +120,18 @@ def test_links_are_not_followed(two, tmp_path):
     assert not (one.cells / name / "link").exists()
 
 
+def test_the_files_of_a_cell_alone_are_copied(two):
+    one, other = two
+    name = next(name for name in other.names() if name not in one.names())
+    before = {path.name for path in (other.cells / name).iterdir()} | {"adapter"}
+    (other.cells / name / "adapter").mkdir()
+    for file in ("sitecustomize.py", "adapter/model.safetensors"):
+        (other.cells / name / file).touch()
+    merge(one, [other])
+    assert {path.name for path in (one.cells / name).iterdir()} == before
+    assert (one.cells / name / "adapter/model.safetensors").exists()
+
+
 def tampered_records(store: Store, name: str) -> str:
     """A wrong answer is declared right."""
     path = store.cells / name / "report.jsonl.gz"
