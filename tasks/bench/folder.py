@@ -3,7 +3,8 @@
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,6 @@ RECORDS = ".jsonl.gz"
 """How the name of a split's records ends."""
 
 
-def belongs(name: str) -> bool:
-    """Whether a file or folder of this name is part of a cell."""
-    return name in FILES or name.endswith(RECORDS)
-
-
 def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None:
     """A cell's files, with the adapter of a model that was trained.
 
@@ -41,6 +37,23 @@ def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None
         (folder / f"{split}{RECORDS}").write_bytes(gzip.compress(text, mtime=0))
     if trained is not None:
         _save(trained, folder / "adapter")
+
+
+def copy(cell: Path, to: Path, without: Collection[str] = ()) -> None:
+    """Copy the plain files of a cell alone; what is only linked to, or is not a cell's, stays where it is.
+
+    Raises:
+        InputError: the cell itself is a link.
+        OSError: the disk does not take them.
+    """
+    if cell.is_symlink():
+        raise InputError(f"{cell} is a link, where a cell's folder belongs: put the folder itself there")
+
+    def left_out(place: str, names: Sequence[str]) -> list[str]:
+        own = names if Path(place) != cell else [name for name in names if name in FILES or name.endswith(RECORDS)]
+        return [name for name in names if name not in own or name in without or Path(place, name).is_symlink()]
+
+    shutil.copytree(cell, to, ignore=left_out, dirs_exist_ok=True)
 
 
 def records(path: str) -> list[Json]:

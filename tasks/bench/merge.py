@@ -4,9 +4,7 @@ Everything is compared before anything is copied, and sources are only read.
 """
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tasks.bench import folder
@@ -73,13 +71,6 @@ def _numbers(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy(source: Store, target: Store, name: str) -> None:
-    """Copy the plain files of a cell alone; what is only linked to stays where it is."""
-    cell = source.cells / name
-
-    def left_out(place: str, names: Sequence[str]) -> list[str]:
-        inner = Path(place) != cell
-        return [each for each in names if Path(place, each).is_symlink() or not (inner or folder.belongs(each))]
-
     with target.lock(name, wait=True), target.unfinished() as whole:
-        shutil.copytree(cell, whole, dirs_exist_ok=True, ignore=left_out)
+        folder.copy(source.cells / name, whole)
         target.settle(whole, name)

@@ -458,6 +458,54 @@ def test_a_mixed_or_empty_or_large_snapshot_is_refused(three, tmp_path, monkeypa
     assert "a table does not mix them" in refused(capsys, command("report", name, "--results", store.root, "--publish"))
 
 
+def test_what_is_no_snapshot_is_never_replaced(three, tmp_path, monkeypatch, capsys):
+    store, _ = three
+    monkeypatch.chdir(tmp_path)
+    local = stored(tmp_path / "results/local", cell("lora"))
+    local.export()
+    mine = tmp_path / "results/mine"
+    mine.mkdir()
+    for other in ("local", "mine"):
+        of_that_name = suite(tmp_path / f"{other}.toml")
+        told = refused(capsys, command("report", of_that_name, "--results", store.root, "--publish"))
+        assert f"{other} is there and no snapshot of {other}" in told
+    assert command("report", tmp_path / "local.toml", "--results", local.root) == 0  # now it has a page
+    capsys.readouterr()
+    code = command("report", tmp_path / "local.toml", "--results", store.root, "--publish")
+    assert "no snapshot of local" in refused(capsys, code)
+    assert local.names()
+    assert mine.exists()
+
+
+def test_what_a_cell_links_to_is_not_published(three, tmp_path, monkeypatch):
+    store, name = three
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text("mine")
+    first = store.names()[0]
+    (store.cells / first / "fit.jsonl.gz").symlink_to(tmp_path / "secret")
+    assert command("report", name, "--results", store.root, "--publish") == 0
+    assert not (tmp_path / "results/three/cells" / first / "fit.jsonl.gz").exists()
+
+
+def test_an_earlier_snapshot_comes_back_where_the_new_one_does_not_arrive(three, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    store, name = three
+    monkeypatch.chdir(tmp_path)
+    assert command("report", name, "--results", store.root, "--publish") == 0
+    rename = Path.rename
+
+    def moved(path, target):
+        if path.name == "new":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", moved)
+    assert command("report", name, "--results", store.root, "--publish") == commandline.INTERRUPTED
+    assert (tmp_path / "results/three/report.html").is_file()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["three"]
+
+
 def test_a_stale_cell_is_not_published(tmp_path):
     import dataclasses
 
