@@ -122,7 +122,11 @@ class Store:
         return result
 
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
-        """The records of a cell's split."""
+        """The records of a cell's split.
+
+        Raises:
+            InputError: they are not what was written.
+        """
         return folder.records(f"{self.cells}/{name}/{split}.jsonl.gz")
 
     def rows(self) -> list[Row]:

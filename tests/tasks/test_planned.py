@@ -10,6 +10,7 @@ from tasks.bench.config import Run
 from tasks.bench.errors import CellError
 from tasks.bench.estimate import estimates
 from tasks.bench.planned import Planned
+from tasks.bench.sources import hash_of
 from tasks.bench.store import Store
 from tests.tasks.test_merge_verify import answered
 
@@ -22,7 +23,7 @@ def store(tmp_path) -> Store:
 def made(run: Run, code=None, **facts) -> Cell:
     """A finished cell whose code is today's, unless said."""
     cell = answered(run, **facts)
-    return replace(cell, result={**cell.result, "code": code or {"nowhere": ""}})
+    return replace(cell, result={**cell.result, "code": code or {"tasks": hash_of("tasks")}})
 
 
 @pytest.fixture

@@ -98,6 +98,25 @@ def test_a_damaged_cell_is_one_sentence(three, capsys):
     assert "remove" in refused(capsys, command("report", name, "--results", store.root))
 
 
+@pytest.mark.parametrize("file", ["report.jsonl.gz", "log.json"])
+@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"\xff[["])
+def test_damaged_records_and_logs_are_one_sentence(file, damage, three, capsys):
+    store, name = three
+    path = store.cells / cell("lora").name / file
+    path.write_bytes(damage(path.read_bytes()))
+    told = refused(capsys, command("report", name, "--results", store.root))
+    assert f"{path} cannot be read (" in told
+    assert "remove its folder, and the cell runs again" in told
+
+
+def test_records_that_are_not_there_are_one_sentence(three, capsys):
+    store, name = three
+    path = store.cells / cell("lora").name / "report.jsonl.gz"
+    path.unlink()
+    told = refused(capsys, command("report", name, "--results", store.root))
+    assert f"{path} cannot be read (No such file or directory)" in told
+
+
 # Which cells are a suite's
 
 
