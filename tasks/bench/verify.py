@@ -18,6 +18,7 @@ from typing import Any
 from tasks.bench import task as tasks
 from tasks.bench.config import name_of
 from tasks.bench.errors import InputError
+from tasks.bench.plain import visible
 from tasks.bench.rows import csv_of
 from tasks.bench.store import FINISHED, Row, Store
 from tasks.bench.task import Record, faults
@@ -39,7 +40,7 @@ def verified(store: Store) -> bool:
         raise InputError(f"{store.root} holds no cells: give the folder that --results named")
     wrong = 0
     for line in discrepancies(store):
-        print(line)
+        print(visible(line))
         wrong += 1
     names = store.names()
     old = sum(1 for name in names if _is_old(store, name))

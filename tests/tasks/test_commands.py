@@ -48,6 +48,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int) -> str:
         (["--data", "."], "--data . holds no train-v1.1.json"),
         (["--adapter", "."], "adapter_config.json cannot be read"),
         (["--set", "method.layers=99"], "--method zero_init does not fit"),
+        (["--method", "\x1b[31m\u202e.py"], "--method \ufffd[31m\ufffd.py cannot be used"),
         (["--checkpoint", "nowhere/at-all"], "pass --checkpoint FOLDER"),
     ],
 )

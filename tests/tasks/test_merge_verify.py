@@ -190,6 +190,7 @@ def edited(file: str, old: str, new: str, sentence: str):
         edited("result.json", '"report": {', '"shown": {', "makes no cell (KeyError('report'))"),
         edited("config.json", '"steps": 2', '"steps": 3', "config.json is that of squad-v1.1-roberta-head-s0-"),
         edited("config.json", '"task": "squad"', '"task": "../x"', "config.json is that of ../x"),
+        edited("config.json", '"squad"', '"\\u001b[31m"', "config.json is that of \ufffd[31m-v1.1-roberta"),
         edited("result.json", "{", "", "result.json cannot be read"),
     ],
 )

@@ -77,6 +77,16 @@ def test_stale_cells_are_used_and_named(planned, capsys):
     assert (planned.store.root / "results.csv").is_file()
 
 
+def test_what_cells_name_is_told_without_escapes(planned, capsys):
+    run = planned.runs[5]
+    planned.store.write(made(run, code={"\x1b[31mred": "x"}, fingerprint="\x1b[31mblue"))
+    planned.run(lambda *_: [], 1, "failed")
+    captured = capsys.readouterr()
+    assert "changed since: \ufffd[31mred, tasks.squad\n" in captured.err
+    assert captured.out.startswith("There are no tables: ")
+    assert "\ufffd\\[31mblue" in captured.out
+
+
 def test_a_suite_that_is_stopped_leaves_its_table(planned):
     def run_all(*_):
         raise KeyboardInterrupt

@@ -216,7 +216,10 @@ def hostile(tmp_path) -> tuple[Store, str]:
         name="a",
     )
     store = stored(
-        tmp_path / "s", bad, cell("lora", notes=[HOSTILE], name="b"), broken(HOSTILE, 1, error=HOSTILE, name="c")
+        tmp_path / "s",
+        bad,
+        cell("lora", notes=[HOSTILE], name="b"),
+        broken(HOSTILE, 1, error=HOSTILE, name="c\x1b[31m<b>"),
     )
     text = suite(tmp_path / "x.toml").read_text().replace('"lora"', f'"lora", {json.dumps(HOSTILE)}')
     return store, str(suite(tmp_path / "x.toml", text))
