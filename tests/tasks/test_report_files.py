@@ -151,16 +151,26 @@ def test_a_suite_run_with_set_is_still_the_suite(tmp_path):
 
 
 def test_what_a_study_varies_is_planned(tmp_path):
-    text = (
-        'tier = "mini"\n[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\nmethods = ["lora"]\n'
+    grid = (
+        '[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\nmethods = ["lora"]\n'
         "settings = [{ steps = 5 }, { method.rank = 2, steps = 9 }]\n"
-        "[[set]]\nmax_length = 384\ndoc_stride = 128\nlearning_rate = 1e-3\nbatch_size = 16\n"
     )
+    text = f"{grid}[[set]]\nmax_length = 384\ndoc_stride = 128\nlearning_rate = 1e-3\nbatch_size = 16\n"
     both = [cell("lora", training={"steps": 5}), cell("lora", own={"rank": 2}, training={"steps": 9})]
     store = stored(tmp_path / "s", *both, cell("lora", own={"rank": 3}, training={"steps": 9}))
     found = kept(store, suite(tmp_path / "x.toml", text))
     assert sorted(each.name for each in found.cells) == sorted(each.name for each in both)
-    assert found.others == 1
+    assert (found.missing, found.others) == (0, 1)
+    first = kept(stored(tmp_path / "first", both[0]), suite(tmp_path / "x.toml", text))
+    assert (len(first.cells), first.missing) == (1, 1)
+    twice = suite(tmp_path / "twice.toml", grid + text)
+    other = kept(stored(tmp_path / "other", cell("lora", training={"steps": 7})), twice)
+    assert (len(other.cells), other.missing) == (1, 0), "its axis is filled, by a run with --set"
+    assert kept(Store(tmp_path / "none"), twice).missing == 2
+
+
+def test_of_a_study_every_cell_is_counted_as_missing(tmp_path):
+    assert belonging.of(read_suite("study_layers"), read(Store(tmp_path))).missing == 36
 
 
 # CSV
