@@ -300,6 +300,14 @@ def test_latex_escapes_what_it_would_obey():
     assert r"$\pm$" in body
 
 
+def test_a_row_is_no_argument_of_the_end_of_the_row_before():
+    sheet = Sheet("", "t", "", [Column("a")], [[Figure(text)] for text in ("x", "[1em]", "*")], [])
+    assert [line for line in latex.document([sheet]).splitlines() if line.endswith("\\\\")][2:] == [
+        r"{[}1em{]} \\",
+        r"{*} \\",
+    ]
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here: the tables are checked as text alone")
 def test_latex_is_set_by_latex(hostile, tmp_path):
     store, name = hostile
