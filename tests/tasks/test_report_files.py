@@ -464,7 +464,7 @@ def test_a_snapshot_has_what_it_needs_to_be_derived_again(three, tmp_path, monke
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
-        (broken("full"), "1 of 2 cells of x are failed (squad-v1.1-roberta-full-s0-"),
+        (broken("full"), "1 of 2 cells of x are without numbers (squad-v1.1-roberta-full-s0-"),
         (
             cell("full", facts={"dirty": True}),
             "1 of 2 cells of x are made by changed code (squad-v1.1-roberta-full-s0-",

@@ -14,7 +14,7 @@ class Found:
 
     Attributes:
         name: its folder's.
-        state: `done`, `partial`, `stale` or `failed`.
+        state: `done`, `partial`, `stale`, `failed` or `cancelled`.
         config: everything its numbers depend on.
         facts: about its run.
         splits: counts and scores of each split.

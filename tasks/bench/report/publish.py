@@ -27,7 +27,7 @@ def refuse(cells: Sequence[Found], suite: str) -> None:
     if not cells:
         raise InputError(f"there is no cell of {suite} to publish: run it first")
     unfit = {
-        "failed": [cell.name for cell in cells if not cell.measured],
+        "without numbers": [cell.name for cell in cells if not cell.measured],
         "stale": [cell.name for cell in cells if cell.state == "stale"],
         "made by changed code": [cell.name for cell in cells if cell.facts.get("dirty")],
         "of no commit": [cell.name for cell in cells if cell.measured and not cell.facts.get("commit")],
