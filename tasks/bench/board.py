@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tasks.bench.attempt import Ended
+from tasks.bench.plain import visible
 
 PACE = 30
 """Seconds between two lines about what is computed."""
@@ -62,7 +63,7 @@ class Board:
         if bar := self.bars.pop(cell, None):
             bar.close()
         left = f", {self._left()}" if self.over < len(self.weights) else ""
-        tqdm.write(f"[{self.over}/{len(self.weights)}] {cell}: {how.told}{left}", file=sys.stderr)
+        tqdm.write(visible(f"[{self.over}/{len(self.weights)}] {cell}: {how.told}{left}"), file=sys.stderr)
         self.spoke = time.monotonic()
         if self.spoke - self.filled > max(FILL, 20 * self.pause):
             self.fill()

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from tasks.bench import processes
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice, Run, parse_settings
 from tasks.bench.errors import CellError, InputError
+from tasks.bench.plain import say
 from tasks.bench.store import Store
 
 INTERRUPTED = 130
@@ -58,7 +58,7 @@ def guarded(app: Callable[..., Any], arguments: Sequence[str] | None = None) -> 
             if code == INTERRUPTED:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        print("stopped; finished cells are kept, and the same command goes on from there", file=sys.stderr)
+        say("stopped; finished cells are kept, and the same command goes on from there")
         return INTERRUPTED
     except typer.TyperException as error:
         code = _refuse(error.format_message(), 2)
@@ -71,7 +71,7 @@ def guarded(app: Callable[..., Any], arguments: Sequence[str] | None = None) -> 
 
 
 def _refuse(sentence: str, code: int) -> int:
-    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    say(f"error: {' '.join(sentence.split())}")
     return code
 
 
@@ -131,14 +131,14 @@ def run_single(choice: Choice, settings: dict[str, Any], store: Store) -> None:
     processes.told(store.probe)
     with _turn(store, config.cell):
         if processes.told(lambda: store.has(config.cell)):
-            print(f"{config.cell} is there already{_age(store, config.cell)}", file=sys.stderr)
+            say(f"{config.cell} is there already{_age(store, config.cell)}")
         else:
             _compute(config, store)
     processes.told(store.export)
     if not processes.first():
         return
     for note in store.result(config.cell)["notes"]:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     print(tables(store, [config.cell]), end="")
     print(f"\n{store.cells / config.cell}")
 
@@ -151,7 +151,7 @@ def _turn(store: Store, cell: str) -> Iterator[None]:
         return
     with store.lock(cell) as ours:
         if not ours:
-            print(f"another process computes {cell}: waiting for it", file=sys.stderr)
+            say(f"another process computes {cell}: waiting for it")
     with store.lock(cell, wait=True):
         yield
 

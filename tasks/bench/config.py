@@ -187,7 +187,7 @@ def settle(choice: Choice) -> Choice:
     """The choice with its defaults in place: the task's first dataset, and a saved adapter's own method.
 
     Raises:
-        InputError: a name or file that is not there.
+        InputError: a name or file that is not there, or a number out of range.
     """
     task = tasks.get(choice.task)
     if choice.tier not in TIERS:
@@ -197,6 +197,8 @@ def settle(choice: Choice) -> Choice:
         raise InputError(f"--dataset {dataset!r} does not exist: choose one of {', '.join(task.datasets)}")
     if choice.limit is not None and choice.limit < 1:
         raise InputError(f"--limit is {choice.limit}: give 1 or more")
+    if not 0 <= choice.seed < 2**32:
+        raise InputError(f"--seed is {choice.seed}: give a whole number from 0 to {2**32 - 1}")
     for flag in ("train", "eval", "data", "adapter"):
         path = getattr(choice, flag)
         if path is not None and not path.exists():

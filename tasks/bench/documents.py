@@ -70,7 +70,10 @@ class Entry:
 
     def number(self, key: str) -> float:
         """A number."""
-        value = float(self._get(key, (int, float), "a number"))
+        try:
+            value = float(self._get(key, (int, float), "a number"))
+        except OverflowError:
+            raise InputError(f"{self.place}: {key!r} is a number of too many digits; give a smaller one") from None
         if value != value:
             raise InputError(f"{self.place}: {key!r} is not a number; give one")
         return value
@@ -124,7 +127,7 @@ def read_json(path: Path) -> Entry:
         raise InputError(
             f"{path}: line {error.lineno}, column {error.colno} is not JSON ({error.msg}); give JSON"
         ) from None
-    except (_TwiceError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {_trouble(error)}") from None
 
 
@@ -144,7 +147,7 @@ def read_lines(path: Path, bad: Tolerance) -> Iterator[Entry]:
             except json.JSONDecodeError as error:
                 where = f"line {number}, column {error.colno}"
                 raise InputError(f"{path}: {where} is not JSON ({error.msg}); give one JSON value a line") from None
-            except (_TwiceError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}: line {number}: {_trouble(error)}") from None
         if entry is not None:
             yield entry
@@ -177,7 +180,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _trouble(error: Exception) -> str:
     if isinstance(error, _TwiceError):
         return f"the key {str(error)!r} occurs twice in one object; keep one of them"
-    return "this JSON is nested too deeply; give a file in the task's format"
+    if isinstance(error, RecursionError):
+        return "this JSON is nested too deeply; give a file in the task's format"
+    return "a number has too many digits to be read; give a smaller one"
 
 
 def _kind(value: Any) -> str:

@@ -12,6 +12,8 @@ from tasks.bench.errors import InputError
 
 UNFINISHED = ".unfinished-"
 """How the name of what is being written begins, until it is renamed."""
+ASIDE = "before"
+"""Where in a folder of unfinished things lies what they are to replace."""
 PROBE = 1 << 18
 """Bytes that a folder must take before anything long is begun for it."""
 
@@ -55,11 +57,35 @@ def flush(folder: Path) -> None:
             os.close(opened)
 
 
-def sweep(folder: Path, age: float = 3600) -> None:
-    """Remove what killed processes were writing; a live one takes seconds."""
+def replace(target: Path, new: Path, scratch: Path) -> None:
+    """Move a folder to its place; what is there goes aside, and comes back if the new one does not arrive.
+
+    Raises:
+        OSError: it did not.
+    """
+    aside = scratch / ASIDE / target.name
+    aside.parent.mkdir()
+    try:
+        if target.exists():
+            target.rename(aside)
+        new.rename(target)
+    except BaseException:
+        _bring_back(aside, target)
+        raise
+
+
+def _bring_back(aside: Path, target: Path) -> None:
+    if aside.exists() and not target.exists():
+        aside.rename(target)
+
+
+def sweep(folder: Path, home: Path, age: float = 3600) -> None:
+    """Remove what killed processes were writing, and bring home what they had set aside; a live one takes seconds."""
     for left in folder.glob(f"{UNFINISHED}*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > age:
+                for aside in left.glob(f"{ASIDE}/*"):
+                    _bring_back(aside, home / aside.name)
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

@@ -1,9 +1,13 @@
 """The files of a cell's folder: how they are written, and how they are read again."""
 
+import contextlib
 import gzip
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
     from tasks.bench.cell import Cell
 
 Json = dict[str, Any]
+
+FILES = ("config.json", "result.json", "log.json", "adapter")
+RECORDS = ".jsonl.gz"
+"""How the name of a split's records ends."""
 
 
 def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None:
@@ -29,16 +37,53 @@ def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None
     _write_json(folder / "result.json", {**cell.result, "sha256": hashes})
     _write_json(folder / "log.json", cell.log)
     for split, text in texts.items():
-        (folder / f"{split}.jsonl.gz").write_bytes(gzip.compress(text, mtime=0))
+        (folder / f"{split}{RECORDS}").write_bytes(gzip.compress(text, mtime=0))
     if trained is not None:
         _save(trained, folder / "adapter")
 
 
+def copy(cell: Path, to: Path, without: Collection[str] = ()) -> None:
+    """Copy the plain files of a cell alone; what is only linked to, or is not a cell's, stays where it is.
+
+    Raises:
+        InputError: the cell itself is a link.
+        OSError: the disk does not take them.
+    """
+    if cell.is_symlink():
+        raise InputError(f"{cell} is a link, where a cell's folder belongs: put the folder itself there")
+
+    def left_out(place: str, names: Sequence[str]) -> list[str]:
+        own = names if Path(place) != cell else [name for name in names if name in FILES or name.endswith(RECORDS)]
+        return [name for name in names if name not in own or name in without or Path(place, name).is_symlink()]
+
+    shutil.copytree(cell, to, ignore=left_out, dirs_exist_ok=True)
+
+
 def records(path: str) -> list[Json]:
-    """The records of a split, one a line."""
+    """The records of a split, one a line.
+
+    Raises:
+        InputError: they are not what was written.
+    """
     # Of ten thousand cells, making paths and parsing line by line take longer than the disk.
-    with open(path, "rb") as file:  # noqa: PTH123
-        return json.loads(b"[%b]" % b",".join(gzip.decompress(file.read()).splitlines()))
+    with _told(path), open(path, "rb") as file:  # noqa: PTH123
+        return _objects(json.loads(b"[%b]" % b",".join(gzip.decompress(file.read()).splitlines())))
+
+
+def some_records(path: str, count: int) -> list[Json]:
+    """The first records of a split, without reading the others.
+
+    Raises:
+        InputError: they are not what was written.
+    """
+    with _told(path), gzip.open(path, "rt", encoding="utf-8") as file:
+        return _objects([json.loads(line) for line in itertools.islice(file, count)])
+
+
+def _objects(found: list[Any]) -> list[Json]:
+    if not all(isinstance(record, dict) for record in found):
+        raise ValueError("a record is no object")
+    return found
 
 
 def read(path: str) -> Json:
@@ -47,15 +92,25 @@ def read(path: str) -> Json:
     Raises:
         InputError: it is none.
     """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            value = json.loads(file.read())
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path} cannot be read ({reason}): remove its folder, and the cell runs again") from None
+    with _told(path), open(path, "rb") as file:  # noqa: PTH123
+        value = json.loads(file.read())
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no object: remove its folder, and the cell runs again")
     return value
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Say in one sentence what is wrong with a file.
+
+    Raises:
+        InputError: in place of whatever reading it raises.
+    """
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read ({reason}): remove its folder, and the cell runs again") from None
 
 
 def _save(trained: "torch.nn.Module", folder: Path) -> None:

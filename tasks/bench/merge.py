@@ -3,19 +3,17 @@
 Everything is compared before anything is copied, and sources are only read.
 """
 
-import math
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from tasks.bench import folder
+from tasks.bench.config import name_of
 from tasks.bench.errors import InputError
+from tasks.bench.rows import alike, csv_of
 from tasks.bench.store import Store
 
 NUMBERS = ("n", "n_expected", "extract_fail", "empty", "truncated")
 """What two runs of one cell agree on beside their scores; times, memory and machines may differ."""
-NEAR = 1e-9
-"""Relative difference of sums that were added up on two machines."""
 
 
 def merge(target: Store, sources: Sequence[Store]) -> list[str]:
@@ -24,19 +22,42 @@ def merge(target: Store, sources: Sequence[Store]) -> list[str]:
     A cell without numbers gives way to one that has some.
 
     Raises:
-        InputError: a source is none, a cell is broken, or two stores disagree about one.
+        InputError: a source is none, a cell is broken, two stores disagree about one, or the target cannot be written.
     """
-    chosen: dict[str, Store] = {name: target for name in target.names()}
     for source in sources:
         if not source.cells.is_dir():
             raise InputError(f"{source.root} holds no cells: give the folder that --results named")
+    target.probe()
+    target.rows()  # a table that cannot be derived is no place to add cells to
+    chosen: dict[str, Store] = {name: target for name in target.names()}
+    for source in sources:
         for name in source.names():
+            _check(source, name)
             chosen[name] = _better(chosen[name], source, name) if name in chosen else source
     fresh = [name for name, source in chosen.items() if source is not target]
     for name in fresh:
         _copy(chosen[name], target, name)
     target.export()
     return fresh
+
+
+def _check(source: Store, name: str) -> None:
+    """Refuse a cell that would be none in the target.
+
+    Raises:
+        InputError: it holds links, or is not what its name says, or no table can hold what it says.
+    """
+    cell = source.cells / name
+    if links := [path for path in (cell, *cell.rglob("*")) if path.is_symlink()]:
+        raise InputError(f"{links[0]} is a link, which may lead anywhere: put what it leads to in its place")
+    rows = source.rows_of(name)
+    try:
+        csv_of(rows).encode()
+        own = name_of(source.config(name))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{cell} is no cell ({error!r}): remove it, and the cell runs again") from None
+    if own != name:
+        raise InputError(f"{cell} holds the configuration of {own}: remove it, and the cell runs again")
 
 
 def _better(one: Store, other: Store, name: str) -> Store:
@@ -58,7 +79,7 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     numbers, others = _numbers(one), _numbers(other)
     for key in sorted({*numbers, *others}):
         a, b = numbers.get(key), others.get(key)
-        if a != b and not (isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=NEAR)):
+        if not alike(a, b):
             return f"{key} ({a} and {b})"
     return ""
 
@@ -67,16 +88,11 @@ def _numbers(result: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for split, part in result["splits"].items():
         found |= {f"{split} {key}": part.get(key) for key in NUMBERS}
-        found |= {f"{split} {metric}": float(value) for metric, (value, _) in part["scores"].items()}
+        found |= {f"{split} {metric}": value for metric, (value, _) in part["scores"].items()}
     return found
 
 
 def _copy(source: Store, target: Store, name: str) -> None:
-    """Copy a cell's plain files; what is only linked to stays where it is."""
     with target.lock(name, wait=True), target.unfinished() as whole:
-        shutil.copytree(source.cells / name, whole, dirs_exist_ok=True, ignore=_links)
+        folder.copy(source.cells / name, whole)
         target.settle(whole, name)
-
-
-def _links(folder: str, names: Sequence[str]) -> list[str]:
-    return [name for name in names if Path(folder, name).is_symlink()]

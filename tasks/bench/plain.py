@@ -1,5 +1,6 @@
 """Text that came with data, made harmless for where it is shown: a terminal, a spreadsheet."""
 
+import sys
 import unicodedata
 
 FORMULAS = ("=", "+", "-", "@")
@@ -13,6 +14,11 @@ def visible(text: str) -> str:
     return "".join(
         " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}" if _unseen(letter) else letter for letter in text
     )
+
+
+def say(line: str) -> None:
+    """Tell the user a line, beside what a command prints."""
+    print(visible(line), file=sys.stderr)
 
 
 def _unseen(letter: str) -> bool:

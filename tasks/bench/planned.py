@@ -2,7 +2,6 @@
 
 import contextlib
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from tasks.bench.board import Board
 from tasks.bench.config import Run
 from tasks.bench.errors import InputError
 from tasks.bench.estimate import estimates
+from tasks.bench.plain import say
 from tasks.bench.store import FINISHED, Store
 
 Rerun = Literal["failed", "stale", "none"]
@@ -52,7 +52,7 @@ class Planned:
         todo = [run for run in self.runs if states[run.cell] in TODO[rerun]]
         left = estimates(todo, self.store)
         pace = f", {jobs} at a time" if jobs else ""
-        _say(f"{self.name}: {len(states)} cells, {len(todo)} to run{pace}; {_to_do(left)}")
+        say(f"{self.name}: {len(states)} cells, {len(todo)} to run{pace}; {_to_do(left)}")
         board = Board(_weights(left), self._fill)
         try:
             failures = run_all(todo, self.store, jobs, board)
@@ -80,12 +80,12 @@ class Planned:
         return text
 
     def _tables(self) -> str:
-        from tasks.bench.report import tables  # behind a second of imports
+        from tasks.bench.report import markdown, tables  # behind a second of imports
 
         try:
             return tables(self.store, [run.cell for run in self.runs])
         except InputError as error:  # what is finished stays finished
-            return f"There are no tables: {error}\n"
+            return f"There are no tables: {markdown.escaped(str(error))}\n"
 
     def _fill(self) -> None:
         with contextlib.suppress(InputError):  # a store that takes nothing more is noticed by its cells
@@ -101,9 +101,9 @@ class Planned:
         failed = sorted({*failures, *(cell for cell, state in self._states().items() if state == "failed")})
         changed = sorted({module for cell in self._stale() for module in self.store.outdated(cell)})
         if changed:
-            _say(f"{len(self._stale())} cells are stale, their code has changed since: {', '.join(changed)}")
+            say(f"{len(self._stale())} cells are stale, their code has changed since: {', '.join(changed)}")
         if failed:
-            _say(f"{len(failed)} of {len(self.runs)} cells failed: {', '.join(failed)}")
+            say(f"{len(failed)} of {len(self.runs)} cells failed: {', '.join(failed)}")
         return int(bool(failed))
 
 
@@ -132,7 +132,3 @@ def _duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

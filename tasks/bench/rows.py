@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ COLUMNS = (
     *("device", "versions", "settings", "learning_rate", "grid", "trials", "n_fit", "weights_sha256"),
     *("fingerprint", "step0_distance", "extract_fail", "empty", "truncated"),
 )
+
+NEAR = 1e-9
+"""Relative difference of sums that were added up on two machines."""
 
 Row = dict[str, Any]
 
@@ -35,6 +39,13 @@ def rows_of(name: str, config: Mapping[str, Any], result: Mapping[str, Any]) -> 
         for metric, (value, stderr) in part["scores"].items()
     ] or [common]
     return [{column: "" if (value := values.get(column)) is None else value for column in COLUMNS} for values in scored]
+
+
+def alike(one: object, other: object) -> bool:
+    """Whether two numbers of a cell are the same, up to the order in which a machine adds them up."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=NEAR) or (math.isnan(one) and math.isnan(other))
+    return one == other
 
 
 def csv_of(rows: Sequence[Row]) -> str:

@@ -5,6 +5,7 @@ found by following imports from its task, its backbone and its method; what only
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -34,8 +35,8 @@ def of(task: str, backbone: str, method: object | None) -> dict[str, str]:
 
 
 def changed(recorded: Mapping[str, str]) -> list[str]:
-    """The modules that no longer say what was recorded."""
-    return [name for name, said in recorded.items() if hash_of(name) != said]
+    """The modules that no longer say what was recorded, and those that are nowhere."""
+    return [name for name, said in recorded.items() if not said or hash_of(name) != said]
 
 
 @functools.cache
@@ -108,18 +109,32 @@ def _imported(nodes: Iterable[ast.AST], name: str) -> Iterator[str]:
 
 def _file(module: str) -> Path | None:
     """A module's source; None where it is nowhere, or was given to a run as a file, which is part of its name."""
-    if module.split(".")[0] in OURS:
-        base = ROOT.joinpath(*module.split("."))
-        return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
-    return _file_of_others(module)
+    top, *inner = module.split(".")
+    if not all(name.isidentifier() for name in (top, *inner)):
+        return None
+    return _source(ROOT.joinpath(top, *inner)) if top in OURS else _file_of_others(module)
 
 
 @functools.cache
 def _file_of_others(module: str) -> Path | None:
-    if module in sys.builtin_module_names or module in sys.stdlib_module_names:
+    """Looked up without an import, because the cell that names it may be anybody's."""
+    top, *inner = module.split(".")
+    if top in sys.builtin_module_names or top in sys.stdlib_module_names:
         return None
     try:
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(top)  # of a name without a dot, which imports nothing
     except (ImportError, ValueError, AttributeError):
         return None
-    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+    if spec is None:
+        return None
+    if not inner:
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    found = (_source(Path(folder, *inner)) for folder in spec.submodule_search_locations or ())
+    return next((path for path in found if path is not None), None)
+
+
+def _source(base: Path) -> Path | None:
+    """The file of a module or of a package."""
+    with contextlib.suppress(OSError):  # of a name that is too long for a file
+        return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    return None

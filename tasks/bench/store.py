@@ -122,7 +122,11 @@ class Store:
         return result
 
     def records(self, name: str, split: str) -> list[dict[str, Any]]:
-        """The records of a cell's split."""
+        """The records of a cell's split.
+
+        Raises:
+            InputError: they are not what was written.
+        """
         return folder.records(f"{self.cells}/{name}/{split}.jsonl.gz")
 
     def rows(self) -> list[Row]:
@@ -135,7 +139,7 @@ class Store:
             return []
         try:
             return rows_of(name, self.config(name), self.result(name))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{self.cells / name} is no cell ({error!r}): remove it, and the cell runs again"
             ) from None
@@ -201,7 +205,7 @@ class Store:
         """
         with durable.told(self.root):
             self.cells.mkdir(parents=True, exist_ok=True)
-            durable.sweep(self.root)
+            durable.sweep(self.root, self.cells)
             with tempfile.TemporaryDirectory(dir=self.root, prefix=durable.UNFINISHED) as scratch:
                 whole = Path(scratch) / "cell"
                 whole.mkdir()
@@ -209,16 +213,14 @@ class Store:
 
     def settle(self, whole: Path, name: str) -> None:
         """Move a cell's folder into its place, if what is there gives way."""
-        target = self.cells / name
+        target, before = self.cells / name, self.stamp(name)
         durable.settle(whole)
-        if target.exists():
-            if not self._gives_way(name, folder.read(f"{whole}/result.json")):
-                return
-            target.rename(whole.with_name("before"))
+        if target.exists() and not self._gives_way(name, folder.read(f"{whole}/result.json")):
+            return
         try:
-            whole.rename(target)
+            durable.replace(target, whole, whole.parent)
         except OSError:
-            if not self.has(name):  # no other process was faster
+            if self.stamp(name) == before or not self.has(name):  # no other process was faster
                 raise
         durable.flush(self.cells)
 

@@ -98,14 +98,24 @@ def _parsed(path: Path, _modified: int) -> Suite:
             raise InputError(f"{path}: [[grid]] does not say {missing[0]}; add it")
         if not all(isinstance(values, list) and values for values in grid.values()):
             raise InputError(f"{path}: [[grid]] takes lists, each with at least one entry; correct it")
+        for key in AXES:
+            _check_entries(path, key, grid.get(key, ()))
         if not all(isinstance(each, dict) for each in grid.get(VARIED, ())):
             raise InputError(f"{path}: settings of a [[grid]] is a list of tables, as [{{ method.length = 4 }}]")
+    if not isinstance(suite.tier, str):
+        raise InputError(f"{path}: tier is {suite.tier!r}; give a string")
     for each in suite.sets:
         when = each.get("when", {})
         if not isinstance(when, dict):
             raise InputError(f'{path}: [[set]] when is no table; write for example when = {{ method = "lora" }}')
         _known(when, AXES.values(), f"{path}: [[set]] when")
     return suite
+
+
+def _check_entries(path: Path, key: str, values: Iterable[Any]) -> None:
+    kind, wanted = (int, "whole numbers") if key == "seeds" else (str, "strings")
+    if odd := [value for value in values if type(value) is not kind]:  # true is no number
+        raise InputError(f"{path}: {key} of a [[grid]] holds {odd[0]!r}; give {wanted} alone")
 
 
 def single(choice: Choice, settings: Mapping[str, Any]) -> Run:
@@ -170,7 +180,7 @@ def _check_budgets(suite: Suite, runs: Iterable[Run]) -> None:
     for run in runs:
         if run.trains:
             what = tried.setdefault((run.choice.task, run.dataset, run.choice.backbone), {})
-            what.setdefault(max(1, len(run.training.rates)), run.choice.method)
+            what.setdefault(max(1, len(set(run.training.rates))), run.choice.method)
     for (task, dataset, _), counts in tried.items():
         if len(counts) > 1:
             (few, one), *_, (many, other) = sorted(counts.items())

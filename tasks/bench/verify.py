@@ -9,7 +9,6 @@ import csv
 import gzip
 import hashlib
 import json
-import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,13 +17,12 @@ from typing import Any
 from tasks.bench import task as tasks
 from tasks.bench.config import name_of
 from tasks.bench.errors import InputError
-from tasks.bench.rows import csv_of
+from tasks.bench.plain import visible
+from tasks.bench.rows import alike, csv_of
 from tasks.bench.store import FINISHED, Row, Store
 from tasks.bench.task import Record, faults
 
 SPLITS = ("report", "fit", "shift")
-NEAR = 1e-9
-"""Relative difference of sums that were added up on two machines."""
 KEY = ("cell", "split", "metric")
 """What names a line of `results.csv`."""
 
@@ -39,7 +37,7 @@ def verified(store: Store) -> bool:
         raise InputError(f"{store.root} holds no cells: give the folder that --results named")
     wrong = 0
     for line in discrepancies(store):
-        print(line)
+        print(visible(line))
         wrong += 1
     names = store.names()
     old = sum(1 for name in names if _is_old(store, name))
@@ -117,14 +115,8 @@ def _part(task: tasks.Task, dataset: str, records: Sequence[Record], part: Mappi
     for name, (value, stderr) in part["scores"].items():
         said |= {name: value, f"{name}'s standard error": stderr}
     for name in dict.fromkeys([*said, *found]):
-        if not _alike(said.get(name), found.get(name)):
+        if not alike(said.get(name), found.get(name)):
             yield f"{name} is {said.get(name)}, and {found.get(name)} from the records"
-
-
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=NEAR) or (math.isnan(one) and math.isnan(other))
-    return bool(one == other)
 
 
 def _table(path: Path, rows: Sequence[Row]) -> Iterator[str]:

@@ -42,6 +42,11 @@ def test_a_line_for_each_cell_with_the_time_left_by_weight(capsys, clock):
     assert capsys.readouterr().err == "[1/2] a: f1 50.0, about 00:30 left\n[2/2] b: failed: no\n"
 
 
+def test_an_end_is_one_line_without_escapes(capsys, clock):
+    Board({"a": 1.0}).ended("a", Ended("failed", "failed: \x1b[31mred\nand a line"))
+    assert capsys.readouterr().err == "[1/1] a: failed: \ufffd[31mred and a line\n"
+
+
 def test_a_line_about_what_runs_at_most_every_half_minute(capsys, clock):
     board = Board({"a": 10.0, "b": 10.0})
     for _ in range(100):

@@ -101,6 +101,9 @@ def test_a_suite_that_tunes_one_method_more_than_another_is_refused(tmp_path, sm
     with pytest.raises(InputError, match="lora chooses from 3 learning rates and full from 1: give each method the"):
         plan(read(str(path)), {}, {})
     assert len(plan(read(str(path)), {}, {"grid": "declared"})) == 3
+    path.write_text(f"{path.read_text()}[[set]]\nwhen = {{ method = 'full' }}\ngrid = [1e-3, 1e-3, 1e-3]\n")
+    with pytest.raises(InputError, match="lora chooses from 3 learning rates and full from 1: "):
+        plan(read(str(path)), {}, {})
 
 
 def test_a_grid_without_a_tune_split_is_refused(small_run, tmp_path):

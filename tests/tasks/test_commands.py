@@ -13,6 +13,7 @@ from tasks.__main__ import app
 from tasks.bench import commandline
 from tasks.bench.store import Store
 
+GRID = "[[grid]]\ntasks = ['squad']\nbackbones = ['roberta']\nmethods = ['head']\n%s"
 FAST = ["--set", "steps=1", "--set", "fit_sample=2"]
 
 
@@ -48,6 +49,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int) -> str:
         (["--data", "."], "--data . holds no train-v1.1.json"),
         (["--adapter", "."], "adapter_config.json cannot be read"),
         (["--set", "method.layers=99"], "--method zero_init does not fit"),
+        (["--method", "\x1b[31m\u202e.py"], "--method \ufffd[31m\ufffd.py cannot be used"),
         (["--checkpoint", "nowhere/at-all"], "pass --checkpoint FOLDER"),
     ],
 )
@@ -129,6 +131,12 @@ def test_list_names_everything(capsys):
         ("[[grid]]\nmethods = ['head']", "[[grid]] does not say tasks; add it"),
         ("[[grid]]\nmodels = ['x']", "[[grid]] has no key 'models'"),
         ("[[grid]]\ntasks = 'squad'\nbackbones = ['roberta']\nmethods = ['head']", "takes lists"),
+        (GRID % "seeds = [1.5]", "seeds of a [[grid]] holds 1.5; give whole numbers alone"),
+        (GRID % "seeds = [0, true]", "seeds of a [[grid]] holds True; give whole numbers alone"),
+        (GRID % "seeds = ['../../x']", "seeds of a [[grid]] holds '../../x'; give whole numbers alone"),
+        (GRID % "datasets = [['v1.1']]", "datasets of a [[grid]] holds ['v1.1']; give strings alone"),
+        ("[[grid]]\ntasks = ['squad']\nbackbones = ['roberta']\nmethods = [1]", "methods of a [[grid]] holds 1; give"),
+        ("tier = 3", "tier is 3; give a string"),
         ("[[set]]\nwhen = { model = 'x' }", "[[set]] when has no key 'model'"),
         (
             "[[grid]]\ntasks = ['squad']\nbackbones = ['roberta']\nmethods = ['head']\n[[set]]\nstep = 3",

@@ -97,6 +97,8 @@ def test_a_name_in_two_groups_must_say_which(small_run):
         ({"dataset": "v3"}, "--dataset 'v3' does not exist: choose one of v1.1, v2.0"),
         ({"method": "magic"}, "there is no method 'magic': choose one of .*frozen.*zero_init"),
         ({"limit": 0}, "--limit is 0: give 1 or more"),
+        ({"seed": -1}, "--seed is -1: give a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "--seed is 4294967296: give"),
         ({"device": "abacus"}, "--device abacus is not available: choose one of auto, cpu"),
     ],
 )

@@ -66,3 +66,16 @@ def test_texts_are_strings_alone(tmp_path):
     }.items():
         with pytest.raises(InputError, match=sentence):
             document.texts(key)
+
+
+def test_numbers_of_many_digits_are_one_sentence(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(f'{{"score": {"9" * 400}}}')
+    with pytest.raises(InputError, match=r"x.json: 'score' is a number of too many digits"):
+        read_json(path).number("score")
+    path.write_text(f'{{"score": {"9" * 5000}}}')
+    with pytest.raises(InputError, match=r"x.json: a number has too many digits"):
+        read_json(path)
+    bad = Tolerance(1)
+    assert list(read_lines(path, bad)) == []
+    assert bad.left_out == [f"{path}: line 1: a number has too many digits to be read; give a smaller one"]

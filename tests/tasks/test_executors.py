@@ -17,6 +17,7 @@ from tasks.bench.cell import cancelled, failed
 from tasks.bench.config import Run
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.executors import local
+from tasks.bench.executors._agenda import Agenda
 from tasks.bench.store import Store
 from tests.tasks.test_store import cell
 
@@ -164,6 +165,16 @@ def test_a_disk_that_is_full_begins_nothing_and_waits_for_what_runs(runs, store,
         local.run_all(runs, store, 2, board(runs))
     assert store.names() == [runs[0].cell]
     assert store.has(runs[0].cell)
+
+
+def test_what_was_finished_elsewhere_meanwhile_is_not_computed_again(runs, store):
+    agenda = Agenda(runs[:1], store, board(runs))
+    run = agenda.take()
+    store.write(cell(run.cell))
+    agenda.end(run, Ended(attempt.ELSEWHERE, "another process computes it"))
+    assert agenda.take() is None
+    assert not agenda
+    assert agenda.board.over == 1
 
 
 def test_what_ran_when_the_user_stopped_is_cancelled_and_nothing_runs_on(runs, store, computing, monkeypatch):

@@ -110,14 +110,16 @@ def test_what_is_no_store_is_refused(two, tmp_path, capsys):
         assert "none holds no cells: give the folder that --results named" in line
 
 
-def test_links_are_not_followed(two, tmp_path):
+def test_the_files_of_a_cell_alone_are_copied(two):
     one, other = two
-    secret = tmp_path / "secret"
-    secret.write_text("mine")
     name = next(name for name in other.names() if name not in one.names())
-    (other.cells / name / "link").symlink_to(secret)
+    before = {path.name for path in (other.cells / name).iterdir()} | {"adapter"}
+    (other.cells / name / "adapter").mkdir()
+    for file in ("sitecustomize.py", "adapter/model.safetensors"):
+        (other.cells / name / file).touch()
     merge(one, [other])
-    assert not (one.cells / name / "link").exists()
+    assert {path.name for path in (one.cells / name).iterdir()} == before
+    assert (one.cells / name / "adapter/model.safetensors").exists()
 
 
 def tampered_records(store: Store, name: str) -> str:
@@ -178,6 +180,7 @@ def edited(file: str, old: str, new: str, sentence: str):
         edited("result.json", '"report": {', '"shown": {', "makes no cell (KeyError('report'))"),
         edited("config.json", '"steps": 2', '"steps": 3', "config.json is that of squad-v1.1-roberta-head-s0-"),
         edited("config.json", '"task": "squad"', '"task": "../x"', "config.json is that of ../x"),
+        edited("config.json", '"squad"', '"\\u001b[31m"', "config.json is that of \ufffd[31m-v1.1-roberta"),
         edited("result.json", "{", "", "result.json cannot be read"),
     ],
 )
@@ -233,3 +236,54 @@ def test_a_broken_cell_stops_a_merge_in_one_sentence(two):
     edited("result.json", "{", "", "")(other, other.names()[0])
     with pytest.raises(InputError, match=r"result\.json cannot be read"):
         merge(one, [other])
+
+
+def a_link(store: Store, name: str) -> str:
+    (store.cells / name / "adapter").mkdir()
+    (store.cells / name / "adapter" / "link").symlink_to(store.root)
+    return "link is a link"
+
+
+def a_linked_cell(store: Store, name: str) -> str:
+    moved = (store.cells / name).rename(store.root / "elsewhere")
+    (store.cells / name).symlink_to(moved)
+    return f"{name} is a link"
+
+
+def half_a_letter(store: Store, name: str) -> str:
+    edited("result.json", '"last step"', '"\\ud800"', "")(store, name)
+    return "is no cell (UnicodeEncodeError"
+
+
+@pytest.mark.parametrize("seed", [1, 2])  # a cell that both have, and one that is new
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        a_link,
+        a_linked_cell,
+        half_a_letter,
+        edited("result.json", '"splits"', '"splinters"', "is no cell (KeyError('splits'))"),
+        edited("result.json", "66.66666666666667,", "66.66666666666667, 1,", "is no cell (ValueError("),
+        edited("config.json", '"steps": 2', '"steps": 3', "holds the configuration of squad-v1.1-roberta-head-s"),
+        edited("config.json", '"method": "head"', '"method": 3', "is no cell (TypeError("),
+    ],
+)
+def test_what_would_spoil_the_target_is_refused_before_anything_is_copied(spoil, seed, two, small_run, capsys):
+    one, other = two
+    before = snapshot(one)
+    sentence = spoil(other, small_run("head", seed=seed).cell)
+    assert sentence in refused(capsys, tasks_command("merge", one.root, other.root))
+    assert snapshot(one) == before
+
+
+def test_a_target_that_is_spoilt_is_one_sentence(two, capsys):
+    one, other = two
+    edited("result.json", '"splits"', '"splinters"', "")(one, one.names()[0])
+    assert "is no cell (KeyError('splits'))" in refused(capsys, tasks_command("merge", one.root, other.root))
+
+
+def test_two_cells_without_a_number_agree(two, small_run):
+    one, other = two
+    for store in two:
+        edited("result.json", "66.66666666666667", "NaN", "")(store, small_run("head", seed=1).cell)
+    assert merge(one, [other]) == [small_run("head", seed=2).cell]

@@ -10,6 +10,7 @@ from tasks.bench.config import Run
 from tasks.bench.errors import CellError
 from tasks.bench.estimate import estimates
 from tasks.bench.planned import Planned
+from tasks.bench.sources import hash_of
 from tasks.bench.store import Store
 from tests.tasks.test_merge_verify import answered
 
@@ -22,7 +23,7 @@ def store(tmp_path) -> Store:
 def made(run: Run, code=None, **facts) -> Cell:
     """A finished cell whose code is today's, unless said."""
     cell = answered(run, **facts)
-    return replace(cell, result={**cell.result, "code": code or {"nowhere": ""}})
+    return replace(cell, result={**cell.result, "code": code or {"tasks": hash_of("tasks")}})
 
 
 @pytest.fixture
@@ -74,6 +75,16 @@ def test_stale_cells_are_used_and_named(planned, capsys):
     for run, why in zip(planned.runs[3:5], ("no", "stopped after 1 s"), strict=True):
         assert f"- {run.cell}: {why}" in captured.out
     assert (planned.store.root / "results.csv").is_file()
+
+
+def test_what_cells_name_is_told_without_escapes(planned, capsys):
+    run = planned.runs[5]
+    planned.store.write(made(run, code={"\x1b[31mred": "x"}, fingerprint="\x1b[31mblue"))
+    planned.run(lambda *_: [], 1, "failed")
+    captured = capsys.readouterr()
+    assert "changed since: \ufffd[31mred, tasks.squad\n" in captured.err
+    assert captured.out.startswith("There are no tables: ")
+    assert "\ufffd\\[31mblue" in captured.out
 
 
 def test_a_suite_that_is_stopped_leaves_its_table(planned):

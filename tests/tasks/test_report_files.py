@@ -98,6 +98,25 @@ def test_a_damaged_cell_is_one_sentence(three, capsys):
     assert "remove" in refused(capsys, command("report", name, "--results", store.root))
 
 
+@pytest.mark.parametrize("file", ["report.jsonl.gz", "log.json"])
+@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"\xff[["])
+def test_damaged_records_and_logs_are_one_sentence(file, damage, three, capsys):
+    store, name = three
+    path = store.cells / cell("lora").name / file
+    path.write_bytes(damage(path.read_bytes()))
+    told = refused(capsys, command("report", name, "--results", store.root))
+    assert f"{path} cannot be read (" in told
+    assert "remove its folder, and the cell runs again" in told
+
+
+def test_records_that_are_not_there_are_one_sentence(three, capsys):
+    store, name = three
+    path = store.cells / cell("lora").name / "report.jsonl.gz"
+    path.unlink()
+    told = refused(capsys, command("report", name, "--results", store.root))
+    assert f"{path} cannot be read (No such file or directory)" in told
+
+
 # Which cells are a suite's
 
 
@@ -132,16 +151,26 @@ def test_a_suite_run_with_set_is_still_the_suite(tmp_path):
 
 
 def test_what_a_study_varies_is_planned(tmp_path):
-    text = (
-        'tier = "mini"\n[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\nmethods = ["lora"]\n'
+    grid = (
+        '[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\nmethods = ["lora"]\n'
         "settings = [{ steps = 5 }, { method.rank = 2, steps = 9 }]\n"
-        "[[set]]\nmax_length = 384\ndoc_stride = 128\nlearning_rate = 1e-3\nbatch_size = 16\n"
     )
+    text = f"{grid}[[set]]\nmax_length = 384\ndoc_stride = 128\nlearning_rate = 1e-3\nbatch_size = 16\n"
     both = [cell("lora", training={"steps": 5}), cell("lora", own={"rank": 2}, training={"steps": 9})]
     store = stored(tmp_path / "s", *both, cell("lora", own={"rank": 3}, training={"steps": 9}))
     found = kept(store, suite(tmp_path / "x.toml", text))
     assert sorted(each.name for each in found.cells) == sorted(each.name for each in both)
-    assert found.others == 1
+    assert (found.missing, found.others) == (0, 1)
+    first = kept(stored(tmp_path / "first", both[0]), suite(tmp_path / "x.toml", text))
+    assert (len(first.cells), first.missing) == (1, 1)
+    twice = suite(tmp_path / "twice.toml", grid + text)
+    other = kept(stored(tmp_path / "other", cell("lora", training={"steps": 7})), twice)
+    assert (len(other.cells), other.missing) == (1, 0), "its axis is filled, by a run with --set"
+    assert kept(Store(tmp_path / "none"), twice).missing == 2
+
+
+def test_of_a_study_every_cell_is_counted_as_missing(tmp_path):
+    assert belonging.of(read_suite("study_layers"), read(Store(tmp_path))).missing == 36
 
 
 # CSV
@@ -197,7 +226,10 @@ def hostile(tmp_path) -> tuple[Store, str]:
         name="a",
     )
     store = stored(
-        tmp_path / "s", bad, cell("lora", notes=[HOSTILE], name="b"), broken(HOSTILE, 1, error=HOSTILE, name="c")
+        tmp_path / "s",
+        bad,
+        cell("lora", notes=[HOSTILE], name="b"),
+        broken(HOSTILE, 1, error=HOSTILE, name="c\x1b[31m<b>"),
     )
     text = suite(tmp_path / "x.toml").read_text().replace('"lora"', f'"lora", {json.dumps(HOSTILE)}')
     return store, str(suite(tmp_path / "x.toml", text))
@@ -266,6 +298,14 @@ def test_latex_escapes_what_it_would_obey():
     assert body.count("&") == 1
     assert not re.search(r"[#%_~^]|\\alpha", body)
     assert r"$\pm$" in body
+
+
+def test_a_row_is_no_argument_of_the_end_of_the_row_before():
+    sheet = Sheet("", "t", "", [Column("a")], [[Figure(text)] for text in ("x", "[1em]", "*")], [])
+    assert [line for line in latex.document([sheet]).splitlines() if line.endswith("\\\\")][2:] == [
+        r"{[}1em{]} \\",
+        r"{*} \\",
+    ]
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here: the tables are checked as text alone")
@@ -424,7 +464,7 @@ def test_a_snapshot_has_what_it_needs_to_be_derived_again(three, tmp_path, monke
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
-        (broken("full"), "1 of 2 cells of x are failed (squad-v1.1-roberta-full-s0-"),
+        (broken("full"), "1 of 2 cells of x are without numbers (squad-v1.1-roberta-full-s0-"),
         (
             cell("full", facts={"dirty": True}),
             "1 of 2 cells of x are made by changed code (squad-v1.1-roberta-full-s0-",
@@ -456,6 +496,54 @@ def test_a_mixed_or_empty_or_large_snapshot_is_refused(three, tmp_path, monkeypa
     assert (tmp_path / "results/three/report.html").read_bytes() == whole, "the earlier snapshot stays"
     stored(store.root, cell("head", fields={"n_best": 3}))
     assert "a table does not mix them" in refused(capsys, command("report", name, "--results", store.root, "--publish"))
+
+
+def test_what_is_no_snapshot_is_never_replaced(three, tmp_path, monkeypatch, capsys):
+    store, _ = three
+    monkeypatch.chdir(tmp_path)
+    local = stored(tmp_path / "results/local", cell("lora"))
+    local.export()
+    mine = tmp_path / "results/mine"
+    mine.mkdir()
+    for other in ("local", "mine"):
+        of_that_name = suite(tmp_path / f"{other}.toml")
+        told = refused(capsys, command("report", of_that_name, "--results", store.root, "--publish"))
+        assert f"{other} is there and no snapshot of {other}" in told
+    assert command("report", tmp_path / "local.toml", "--results", local.root) == 0  # now it has a page
+    capsys.readouterr()
+    code = command("report", tmp_path / "local.toml", "--results", store.root, "--publish")
+    assert "no snapshot of local" in refused(capsys, code)
+    assert local.names()
+    assert mine.exists()
+
+
+def test_what_a_cell_links_to_is_not_published(three, tmp_path, monkeypatch):
+    store, name = three
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text("mine")
+    first = store.names()[0]
+    (store.cells / first / "fit.jsonl.gz").symlink_to(tmp_path / "secret")
+    assert command("report", name, "--results", store.root, "--publish") == 0
+    assert not (tmp_path / "results/three/cells" / first / "fit.jsonl.gz").exists()
+
+
+def test_an_earlier_snapshot_comes_back_where_the_new_one_does_not_arrive(three, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    store, name = three
+    monkeypatch.chdir(tmp_path)
+    assert command("report", name, "--results", store.root, "--publish") == 0
+    rename = Path.rename
+
+    def moved(path, target):
+        if path.name == "new":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", moved)
+    assert command("report", name, "--results", store.root, "--publish") == commandline.INTERRUPTED
+    assert (tmp_path / "results/three/report.html").is_file()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["three"]
 
 
 def test_a_stale_cell_is_not_published(tmp_path):

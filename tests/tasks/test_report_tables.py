@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from tasks._vtab_sets import DATASETS
 from tasks.bench import task as tasks
 from tasks.bench.errors import InputError
-from tasks.bench.report import compare, compared, mixing, overall
+from tasks.bench.report import compare, compared, mixing, overall, terminal
 from tasks.bench.report.found import read
 from tasks.bench.report.gathered import gather
 from tasks.bench.report.markdown import document
@@ -380,10 +380,13 @@ def test_there_is_no_ranking_of_one_table_or_of_one_method(tmp_path):
     assert overall.rank(build(read(store))) is None
 
 
-def test_failures_have_no_line(tmp_path):
-    store = stored(tmp_path, cell("lora"), broken("full"))
+def test_what_failed_or_was_stopped_has_no_line(tmp_path):
+    stopped = broken("head", error="stopped after 1 s")
+    stopped.result["facts"]["status"] = "cancelled"
+    store = stored(tmp_path, cell("lora"), broken("full"), stopped)
     found = gather(read(store), store)
-    assert [each.config["method"] for each in found.failed] == ["full"]
+    assert [each.config["method"] for each in found.unmeasured] == ["full", "head"]
+    assert f"Without numbers, not in the tables:\n- {broken('full').name}: the loss" in terminal(found)
     assert [line.label for line in found.tables[0].lines] == ["lora"]
 
 

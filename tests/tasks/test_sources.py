@@ -129,6 +129,18 @@ def test_a_method_of_another_package_counts_and_a_file_is_in_the_name(tmp_path, 
     assert set(sources.of("squad", "roberta", by_file)) == set(found) - {"mine_elsewhere"}
 
 
+def test_what_a_foreign_cell_names_is_never_imported(tmp_path, monkeypatch):
+    package = tmp_path / "of_a_stranger"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('imported')\n")
+    (package / "inner.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    named = ["of_a_stranger.inner", "of_a_stranger.none", "nowhere.at_all", f"tasks.{package}/inner", "", "x" * 999]
+    assert sources.changed(dict.fromkeys(named, "")) == named
+    assert [sources.hash_of(name) != "" for name in named] == [True] + [False] * 5
+    assert "of_a_stranger" not in sys.modules
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "backbone"), [("squad", "roberta"), ("vtab", "vit"), ("instruct", "llama")])
 def test_no_module_that_a_run_imports_is_left_out(task, backbone, tmp_path):

@@ -101,6 +101,46 @@ def test_what_a_killed_run_was_writing_is_no_cell_and_goes_away(tmp_path):
     assert store.names() == ["a", "b"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_cell_whose_successor_does_not_arrive_comes_back(error, tmp_path, monkeypatch):
+    store, rename = Store(tmp_path), Path.rename
+    store.write(cell("a", 1.0))
+
+    def moved(path, target):
+        if path.name == "cell":
+            raise error
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", moved)
+        with pytest.raises((KeyboardInterrupt, InputError)):
+            store.write(changed(cell("a", 2.0)))
+    assert store.rows_of("a")[0]["value"] == 1.0
+    assert list(tmp_path.glob(".unfinished-*")) == []
+    store.write(changed(cell("a", 2.0)))
+    assert store.rows_of("a")[0]["value"] == 2.0
+
+
+def test_a_cell_that_a_killed_run_had_set_aside_comes_back(tmp_path):
+    store = Store(tmp_path)
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        store.write(cell(name, value))
+    left = tmp_path / ".unfinished-x"
+    (left / "before").mkdir(parents=True)
+    (store.cells / "a").rename(left / "before" / "a")
+    shutil.copytree(store.cells / "b", left / "before" / "b")
+    (left / "before" / "b" / "result.json").write_text("what b said before")
+    os.utime(left, (0, 0))
+    store.write(cell("c"))
+    assert [row["value"] for row in store.rows()] == [1.0, 2.0, 50.0]
+    assert not left.exists()
+
+
+def changed(made: Cell) -> Cell:
+    """As other code makes it."""
+    return Cell(made.name, made.config, {**made.result, "code": {"tasks.squad": "new"}}, made.records, made.log)
+
+
 def test_an_end_gives_way_to_one_that_says_more(tmp_path, small_run):
     store, config = Store(tmp_path), small_run()
     for end in (cancelled(config, 3.0), failed(config, CellError("no"))):

@@ -40,7 +40,8 @@ class Agenda:
     def end(self, run: Run, how: Ended) -> None:
         """A cell that was taken is over, or it comes up again: it is computed elsewhere, or was given up there."""
         if how.status in (ELSEWHERE, "cancelled"):
-            self.before[run.cell] = self.store.stamp(run.cell)
+            if how.status == "cancelled":  # what is done elsewhere may have been finished meanwhile
+                self.before[run.cell] = self.store.stamp(run.cell)
             self.waiting.append(run)
             return
         if not how.well:

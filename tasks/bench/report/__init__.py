@@ -58,10 +58,13 @@ def report(
 
 
 def terminal(found: Gathered, counts: Sequence[str] = ()) -> str:
-    """The tables as they are printed, and what failed."""
+    """The tables as they are printed, and what has no numbers."""
     parts = [markdown.document(found.sheets) or "There is no finished cell yet."]
-    failed = [f"- {cell.name}: {markdown.escaped(str(cell.facts.get('error', '')))}" for cell in found.failed]
-    parts += ["\n".join(["Failed, not in the tables:", *failed])] if failed else []
+    unmeasured = [
+        f"- {markdown.escaped(cell.name)}: {markdown.escaped(str(cell.facts.get('error', '')))}"
+        for cell in found.unmeasured
+    ]
+    parts += ["\n".join(["Without numbers, not in the tables:", *unmeasured])] if unmeasured else []
     parts += [" ".join(counts)] if counts else []
     return "\n\n".join(parts) + "\n"
 

@@ -34,7 +34,7 @@ def page(
         )
     undrawn = max(0, len(found.tables) - drawn)
     behind = list(details.behind(found.tables, found.store))
-    return Page(suite, counts, _overviews(found, numbers, looks), sections, undrawn, behind, found.failed)
+    return Page(suite, counts, _overviews(found, numbers, looks), sections, undrawn, behind, found.unmeasured)
 
 
 def _overviews(found: Gathered, numbers: Numbers, looks: Looks) -> list[Overview]:

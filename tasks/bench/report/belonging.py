@@ -18,7 +18,7 @@ Wanted = Mapping[tuple[str, str], Any]
 
 
 class Belonging(NamedTuple):
-    """The cells of a suite, how many of its axes have none, and cells on its axes that are not its own."""
+    """The cells of a suite, how many that it plans are not there, and cells on its axes that are not its own."""
 
     cells: Sequence[Found]
     missing: int
@@ -37,10 +37,13 @@ def of(suite: Suite, cells: Iterable[Found]) -> Belonging:
         if (key := _key(cell)) in plans:
             there[key].append(cell)
     chosen: list[Found] = []
-    for key, found in there.items():
-        own = [cell for cell in found if cell.config["adapter"] is None and cell.config["checkpoint"] is None]
-        chosen += [cell for cell in own if any(_fits(cell, plan) for plan in plans[key])] or own
-    missing = len(plans) - len({_key(cell) for cell in chosen})
+    missing = 0
+    for key, wanted in plans.items():
+        own = [cell for cell in there[key] if cell.config["adapter"] is None and cell.config["checkpoint"] is None]
+        planned = [cell for cell in own if any(_fits(cell, plan) for plan in wanted)]
+        chosen += planned or own
+        if planned or not own:
+            missing += sum(1 for plan in wanted if not any(_fits(cell, plan) for cell in planned))
     return Belonging(sorted(chosen, key=lambda cell: cell.name), missing, sum(map(len, there.values())) - len(chosen))
 
 
@@ -60,7 +63,8 @@ def _plans(suite: Suite) -> dict[Key, list[Wanted]]:
         if alike not in known:  # most suites want the same of every seed
             known[alike] = _plan(suite, choice, varied)
         key, wanted = known[alike]
-        plans[*key, choice.seed].append(wanted)
+        if wanted not in plans[*key, choice.seed]:  # two grids may want the same cell
+            plans[*key, choice.seed].append(wanted)
     return plans
 
 

@@ -1,12 +1,10 @@
 """A cell as it lies in a store: read once, and asked for its numbers by every part of a report."""
 
-import gzip
-import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.bench import folder
 from tasks.bench.store import FINISHED, Store, outdated
 
 
@@ -16,7 +14,7 @@ class Found:
 
     Attributes:
         name: its folder's.
-        state: `done`, `partial`, `stale` or `failed`.
+        state: `done`, `partial`, `stale`, `failed` or `cancelled`.
         config: everything its numbers depend on.
         facts: about its run.
         splits: counts and scores of each split.
@@ -70,12 +68,19 @@ def read(store: Store, names: Iterable[str] | None = None) -> Iterator[Found]:
 
 
 def some_records(store: Store, cell: Found, count: int) -> list[dict[str, Any]]:
-    """The first records of a cell's report split, without reading the others."""
-    with gzip.open(store.cells / cell.name / "report.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in itertools.islice(file, count)]
+    """The first records of a cell's report split, without reading the others.
+
+    Raises:
+        InputError: they are not what was written.
+    """
+    return folder.some_records(f"{store.cells}/{cell.name}/report.jsonl.gz", count)
 
 
 def log(store: Store, cell: Found) -> dict[str, Any]:
-    """What happened in a cell's run: the loss of each step, gates, trials; nothing where it is not kept."""
+    """What happened in a cell's run: the loss of each step, gates, trials; nothing where it is not kept.
+
+    Raises:
+        InputError: it is not what was written.
+    """
     path = store.cells / cell.name / "log.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return folder.read(str(path)) if path.exists() else {}

@@ -22,14 +22,14 @@ class Gathered:
         tables: of those that were measured.
         known: each table's numbers example by example.
         verdicts: who is best in each table.
-        failed: cells without numbers.
+        unmeasured: cells without numbers.
     """
 
     store: Store
     tables: Sequence[Table]
     known: Mapping[Table, Mapping[str, Examples]]
     verdicts: Mapping[Table, Mapping[str, Verdict]]
-    failed: Sequence[Found]
+    unmeasured: Sequence[Found]
 
     @functools.cached_property
     def links(self) -> Mapping[Line, str]:

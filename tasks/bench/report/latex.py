@@ -14,6 +14,7 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    **{letter: f"{{{letter}}}" for letter in "[]*"},  # which a row's end takes for its argument
     "±": r"$\pm$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",

@@ -50,7 +50,7 @@ class Page:
         sections: one a table.
         undrawn: how many tables have no drawings, for want of room.
         behind: what stands behind the numbers.
-        failed: cells without numbers, each with its sentence.
+        unmeasured: cells without numbers, each with its sentence.
     """
 
     suite: str
@@ -59,7 +59,7 @@ class Page:
     sections: Sequence[Section]
     undrawn: int
     behind: Sequence[Behind]
-    failed: Sequence[Found]
+    unmeasured: Sequence[Found]
 
 
 def html(page: Page) -> str:
