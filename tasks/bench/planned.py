@@ -53,6 +53,8 @@ class Planned:
         left = estimates(todo, self.store)
         pace = f", {jobs} at a time" if jobs else ""
         say(f"{self.name}: {len(states)} cells, {len(todo)} to run{pace}; {_to_do(left)}")
+        if todo:
+            say(f"{self.name}: {self.store.root / self.name}.md has the tables, and fills as cells finish")
         board = Board(_weights(left), self._fill)
         try:
             failures = run_all(todo, self.store, jobs, board)

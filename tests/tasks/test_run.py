@@ -155,6 +155,6 @@ def test_gates_are_kept_over_training(small_run, store):
     cell = run(small_run("zero_init"), store)
     steps, found = zip(*cell.log["gates"], strict=True)
     assert steps == (1, 2)
-    assert all(len(layers) == 2 for layers in found)
+    assert all(len(layers) == 4 for layers in found)
     assert any(abs(value) > 0 for layer in found[-1].values() for value in layer)
     assert "gates" not in run(small_run("lora"), store).log
