@@ -114,7 +114,8 @@ def suite(path: Path, text: str = "") -> Path:
         text
         or 'tier = "mini"\n[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\n'
         'methods = ["lora", "full", "head", "zero_init", "frozen"]\nseeds = [0, 1, 2]\n'
-        "[[set]]\nsteps = 200\nbatch_size = 16\nmax_length = 384\ndoc_stride = 128\nlearning_rate = 1e-3\nfit_sample = 200\n"
+        "[[set]]\nsteps = 200\nbatch_size = 16\nmax_length = 384\ndoc_stride = 128\nlearning_rate = 1e-3\n"
+        "fit_sample = 200\n"
     )
     return path
 

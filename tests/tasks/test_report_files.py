@@ -155,7 +155,9 @@ def test_what_a_study_varies_is_planned(tmp_path):
         '[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\nmethods = ["lora"]\n'
         "settings = [{ steps = 5 }, { method.rank = 2, steps = 9 }]\n"
     )
-    text = f"{grid}[[set]]\nmax_length = 384\ndoc_stride = 128\nlearning_rate = 1e-3\nbatch_size = 16\nfit_sample = 200\n"
+    text = (
+        f"{grid}[[set]]\nmax_length = 384\ndoc_stride = 128\nlearning_rate = 1e-3\nbatch_size = 16\nfit_sample = 200\n"
+    )
     both = [cell("lora", training={"steps": 5}), cell("lora", own={"rank": 2}, training={"steps": 9})]
     store = stored(tmp_path / "s", *both, cell("lora", own={"rank": 3}, training={"steps": 9}))
     found = kept(store, suite(tmp_path / "x.toml", text))
