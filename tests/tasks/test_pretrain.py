@@ -65,20 +65,21 @@ def test_the_models_that_run_are_those_that_ship(small_run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(7))
-def test_a_frozen_backbone_that_ships_is_better_than_a_random_one(number, tmp_path):
-    """On every table of the embedded suite, adapted in the same way; more is better of the first metric, or less."""
-    told = [each for each in plan(read("mini"), {"device": "cpu"}, {}) if each.choice.method == "zero_init"]
-    config = [each for each in told if each.choice.seed == 0][number]
+@pytest.mark.parametrize("table", ["squad v1.1", "vtab svhn", "vtab clevr_count", "instruct alpaca"])
+def test_a_frozen_backbone_that_ships_is_better_than_a_random_one(table, tmp_path):
+    """Adapted in the same way, as the embedded suite does it; the README tells of the tables where it is not."""
+    planned = [each for each in plan(read("mini"), {"device": "cpu"}, {}) if each.choice.method == "zero_init"]
+    config = next(each for each in planned if table == f"{each.choice.task} {each.dataset}")
     name = config.choice.backbone
     pretrain.pretrain(pretrain.RECIPES[name], tmp_path / name, steps=0)
-    bare = single(replace(config.choice, checkpoint=str(tmp_path / name)), suite_settings(config))
-    task = tasks.get(config.choice.task)
-    metric = task.headline[config.dataset][-1]
-    ours, random = (run(each, Store(tmp_path / "r")).result["splits"]["report"]["scores"] for each in (config, bare))
-    turned = -1 if metric in task.lower else 1
-    assert turned * (ours[metric][0] - random[metric][0]) > 0, (ours, random)
-    print(config.choice.task, config.dataset, metric, ours[metric][0], random[metric][0])
+    checkpoint = tmp_path / name / ("model.safetensors" if name == "vit" else "")
+    bare = single(replace(config.choice, checkpoint=str(checkpoint)), suite_settings(config))
+    task, store = tasks.get(config.choice.task), Store(tmp_path / "r")
+    metric = task.headline[config.dataset][0]
+    scores = [run(each, store).result["splits"]["report"]["scores"][metric] for each in (config, bare)]
+    print(table, metric, scores)
+    (ours, near), (theirs, wide) = scores
+    assert (theirs - ours if metric in task.lower else ours - theirs) > 3 * (near**2 + wide**2) ** 0.5
 
 
 def suite_settings(config):
