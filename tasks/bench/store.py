@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,9 +129,9 @@ class Store:
         """
         return folder.records(f"{self.cells}/{name}/{split}.jsonl.gz")
 
-    def rows(self) -> list[Row]:
-        """One row a cell, split and metric; one row without a metric for a cell without numbers."""
-        return [row for name in self.names() for row in self.rows_of(name)]
+    def rows(self, names: Iterable[str] | None = None) -> list[Row]:
+        """One row a split and metric of these cells, or of all; one without a metric for a cell without numbers."""
+        return [row for name in (self.names() if names is None else names) for row in self.rows_of(name)]
 
     def rows_of(self, name: str) -> list[Row]:
         """The rows of one cell; none where it is missing."""
@@ -156,7 +156,7 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             while seen != (now := self.stamps()):
                 seen = now
-                durable.write(path, csv_of([row for name in now for row in self.rows_of(name)]).encode())
+                durable.write(path, csv_of(self.rows(now)).encode())
         return path
 
     @contextlib.contextmanager

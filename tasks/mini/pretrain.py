@@ -32,6 +32,12 @@ from tasks.bench.train import progress
 from tasks.mini import BACKBONES, pictures, plain, vocabulary, world
 
 WIDTH, DEPTH, HEADS = 64, 4, 4
+LANGUAGE = {
+    **{"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": HEADS, "intermediate_size": 3 * WIDTH},
+    "initializer_range": WIDTH**-0.5,  # from the usual 0.02, a LLaMA so narrow does not find out how to look things up
+    **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+}
+"""What the two language models have in common."""
 GUESSED = {True: 0.35, False: 0.1}
 """Share of the words that RoBERTa's must guess: of those that `plain.CLASSES` has, and of all others."""
 HIDDEN, EXCHANGED = 0.5, 0.3
@@ -105,18 +111,11 @@ def pretrain(recipe: Recipe, folder: Path, steps: int, seed: int = 0) -> dict[st
 def _llama() -> LlamaForCausalLM:
     tokenizer = vocabulary.unigram()
     config = LlamaConfig(
+        **LANGUAGE,
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        num_hidden_layers=DEPTH,
-        num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
-        intermediate_size=3 * WIDTH,
         max_position_embeddings=vocabulary.LONGEST,
         tie_word_embeddings=True,
-        initializer_range=WIDTH**-0.5,  # from LLaMA's 0.02, a model so narrow does not find out how to look things up
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
     )
     return LlamaForCausalLM(config)
 
@@ -150,19 +149,12 @@ def _save_llama(model: LlamaForCausalLM, folder: Path) -> None:
 def _roberta() -> RobertaForMaskedLM:
     tokenizer = vocabulary.wordpiece()
     config = RobertaConfig(
+        **LANGUAGE,
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        num_hidden_layers=DEPTH,
-        num_attention_heads=HEADS,
-        intermediate_size=3 * WIDTH,
         max_position_embeddings=vocabulary.LONGEST + 1,
         type_vocab_size=1,
-        initializer_range=WIDTH**-0.5,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
     )
     return RobertaForMaskedLM(config)
 
