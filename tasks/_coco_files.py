@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks._unpacked import unpacked
 from tasks.bench import decode, hub
-from tasks.bench.documents import Entry, Tolerance, read_json, read_lines
+from tasks.bench.documents import Entry, Tolerance, packed_or_not, read_json, read_lines
 from tasks.bench.errors import InputError
 
 HUB = "yerevann/coco-karpathy"
@@ -55,16 +55,15 @@ class Picture:
 def official(folder: Path) -> dict[str, Path]:
     """The files of a data folder, by role; none where there are none."""
     for wanted in FILES:
-        found = {role: path for role, name in wanted.items() if (path := _first(folder, name))}
+        found = {role: path for role, name in wanted.items() if (path := _official(folder, name))}
         if len(found) == len(wanted):
-            shift = _first(folder, SHIFT)
+            shift = _official(folder, SHIFT)
             return found | ({"shift": shift} if shift else {})
     return {}
 
 
-def _first(folder: Path, name: str) -> Path | None:
-    places = (root / (name + end) for root in (folder, folder / "annotations") for end in ("", ".gz"))
-    return next((path for path in places if path.is_file()), None)
+def _official(folder: Path, name: str) -> Path | None:
+    return packed_or_not(name, folder, folder / "annotations")
 
 
 def pictures(path: Path, folder: Path | None = None, skip_bad: int = 0) -> tuple[list[Picture], list[str]]:

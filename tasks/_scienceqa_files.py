@@ -18,7 +18,7 @@ from typing import Any
 
 from tasks._unpacked import unpacked
 from tasks.bench import cache, decode, hub
-from tasks.bench.documents import Entry, Tolerance, read_json, read_lines
+from tasks.bench.documents import Entry, Tolerance, packed_or_not, read_json, read_lines
 from tasks.bench.errors import InputError
 from tasks.metrics.scienceqa_rules import GRADES, LETTERS, SUBJECTS, Labels
 
@@ -167,7 +167,7 @@ def _one_of(entry: Entry, key: str, known: Iterable[str]) -> str | None:
 
 def _splits(folder: Path) -> dict[str, str]:
     """The split of each pid, where pid_splits.json lies beside the problems; whole files have the official sizes."""
-    path = _there(folder, "pid_splits.json")
+    path = packed_or_not("pid_splits.json", folder)
     if path is None:
         return {}
     document = read_json(path)
@@ -197,26 +197,20 @@ def _captions(folder: Path) -> dict[str, str]:
 
 def captions_file(folder: Path) -> Path | None:
     """The captions of a folder's pictures, here or one folder up."""
-    return _there(folder, "captions.json") or _there(folder.parent, "captions.json")
-
-
-def _there(folder: Path, name: str) -> Path | None:
-    """The file of this name in a folder, packed or not; None where there is neither."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    return packed_or_not("captions.json", folder, folder.parent)
 
 
 def official(folder: Path, names: Iterable[str]) -> Path:
     """The first of these files in a data folder."""
     for name in names:
-        for root in (folder, folder / "scienceqa"):
-            if path := _there(root, name):
-                return path
+        if path := packed_or_not(name, folder, folder / "scienceqa"):
+            return path
     raise InputError(f"--data {folder} holds no {' or '.join(names)}, packed or not: add it, or pass --eval FILE")
 
 
 def shifted(folder: Path) -> Path | None:
     """Problems that differ from all that is trained on, which a data folder may hold besides."""
-    return _there(folder, "problems_shift.json")
+    return packed_or_not("problems_shift.json", folder)
 
 
 def from_hub(*, pictures: bool = False) -> list[Problem]:

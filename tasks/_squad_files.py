@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.bench import hub
-from tasks.bench.documents import Entry, Tolerance
+from tasks.bench.documents import Entry, Tolerance, packed_or_not
 from tasks.bench.errors import InputError
 
 HUB = {"v1.1": "rajpurkar/squad", "v2.0": "rajpurkar/squad_v2"}
@@ -130,14 +130,9 @@ def official(folder: Path, dataset: str) -> dict[str, Path]:
         InputError: one of the official ones is missing.
     """
     names = {role: f"{name}-{dataset}.json" for role, name in FILES.items()}
-    found = {role: path for role, name in names.items() if (path := _there(folder, name))}
+    found = {role: path for role, name in names.items() if (path := packed_or_not(name, folder, folder / "squad"))}
     for role in ("train", "eval"):
         if role not in found:
             name = names[role]
             raise InputError(f"--data {folder} holds no {name} or {name}.gz: add it, or name the file with --{role}")
     return found
-
-
-def _there(folder: Path, name: str) -> Path | None:
-    places = (root / (name + end) for root in (folder, folder / "squad") for end in ("", ".gz"))
-    return next((path for path in places if path.is_file()), None)

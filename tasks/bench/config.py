@@ -25,7 +25,7 @@ BENCH_VERSION = 1
 """Raised whenever a change of the bench itself could change a number."""
 
 BASELINES = ("oracle", "majority")
-"""Methods that are none (`tasks.bench.baselines`)."""
+"""Methods that are none: a task says by itself what they would predict, as rows to read the others by."""
 UNTRAINED = ("frozen", *BASELINES)
 """What attaches nothing to the backbone."""
 

@@ -114,6 +114,12 @@ class _TwiceError(ValueError):
     """A key that an object has twice; JSON's readers would keep the last one in silence."""
 
 
+def packed_or_not(name: str, *folders: Path) -> Path | None:
+    """The first file of that name in some folders, plain or gzipped; None where there is none."""
+    places = (folder / (name + end) for folder in folders for end in ("", ".gz"))
+    return next((path for path in places if path.is_file()), None)
+
+
 def read_json(path: Path) -> Entry:
     """A JSON file, gzipped where its name ends in `.gz`.
 

@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from transformers.utils import logging
 
 import zeroinit
-from tasks.bench import baselines, choose, discover, golden, processes, provenance, splits
+from tasks.bench import choose, discover, golden, processes, provenance, splits
 from tasks.bench import task as tasks
 from tasks.bench.cell import Cell, Part, Taught, describe
 from tasks.bench.config import BASELINES, Run
@@ -43,7 +43,7 @@ def run(config: Run, store: Store) -> Cell:
         data = replace(data, fit=[*data.fit, *data.tune], tune=[])
     again = rules.retrain or rules.peek_epochs
     taught = teach(chosen.run, task, data, rules, learned=None if again else chosen.learned)
-    parts = {split: judge(taught, task, shown, config, data) for split, shown in views(data, config).items()}
+    parts = {split: judge(taught, task, shown, config, data.fit) for split, shown in views(data, config).items()}
     cell = describe(config, chosen, task, data, taught, parts, time.perf_counter() - began)
     processes.told(lambda: store.write(cell, taught.host.model if config.trains else None))
     return cell
@@ -173,10 +173,20 @@ def views(data: Data, config: Run) -> dict[str, Sequence[Any]]:
     return {split: part for split, part in shown.items() if part or split == "report"}
 
 
-def judge(taught: Taught, task: Task, examples: Sequence[Any], config: Run, data: Data | None = None) -> Part:
-    """The records of some examples, and how long the model took over them, or what says it without one from `data`."""
+def judge(taught: Taught, task: Task, examples: Sequence[Any], config: Run, fit: Sequence[Any] = ()) -> Part:
+    """The records of some examples, and how long it took to predict them."""
     began = time.perf_counter()
-    known = baselines.predictions(config, task, data, taught.reader, examples) if data else None
-    predictions = known or evaluate(taught.host.model, taught.reader, examples, config.training.eval_batch_size)
+    predictions = predict(taught, task, examples, config, fit)
     seconds = time.perf_counter() - began
     return Part(processes.told(lambda: task.records(examples, predictions, config)), seconds)
+
+
+def predict(taught: Taught, task: Task, examples: Sequence[Any], config: Run, fit: Sequence[Any]) -> Sequence[Any]:
+    """What the model says, or for `BASELINES` the task itself, who sees the answers, or those of `fit` and no input."""
+    match config.choice.method:
+        case "oracle":
+            return task.oracle(examples, taught.reader, config)
+        case "majority":
+            return task.majority(fit, examples, taught.reader, config)
+        case _:
+            return evaluate(taught.host.model, taught.reader, examples, config.training.eval_batch_size)

@@ -235,4 +235,5 @@ class Store:
 
 def outdated(result: Mapping[str, Any]) -> list[str]:
     """As `Store.outdated`, of a result that was read."""
-    return sources.changed(result.get("code") or {"unknown": "?"})
+    recorded = result.get("code")
+    return sources.changed(recorded if isinstance(recorded, dict) and recorded else {"unknown": "?"})

@@ -11,6 +11,7 @@ model untrained.
 
 import itertools
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -216,9 +217,17 @@ def _alike(pairs: Iterator[tuple[str, str]], tokenizer: Any, size: int) -> Itera
 ASPECTS = {"kind": world.KINDS, "color": world.COLORS, "pattern": world.PATTERNS, "size": world.SIZES}
 """What is asked of each place, and the answers; one more says that nothing is there."""
 
+SKETCH, DRAWN = 4, 3.0
+"""Squares along each side of the drawing in rough, and its weight."""
+UNEVEN = 1.0
+"""The most by which a picture is lit more at one edge than in its middle."""
+
 
 class _Places(nn.Module):
-    """A ViT whose class token says what stands in every place, and each patch what stands in its own."""
+    """A ViT whose class token says what stands in every place and redraws all in rough; each patch says its own place.
+
+    Without the drawing it would overlook whatever has no name, shades of gray above all.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,12 +235,13 @@ class _Places(nn.Module):
         self.counts = [len(answers) + 1 for answers in ASPECTS.values()]
         self.whole = nn.Linear(self.encoder.embed_dim, world.SIDE**2 * sum(self.counts))
         self.near = nn.Linear(self.encoder.embed_dim, sum(self.counts))
+        self.drawn = nn.Linear(self.encoder.embed_dim, 3 * SKETCH**2)
         patches = self.encoder.patch_embed.grid_size[0]
         across = [int((patch + 0.5) * world.SIDE / patches) for patch in range(patches)]
         self.owners = [row * world.SIDE + column for row in across for column in across]
 
     def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Over all places, patches and aspects; `labels` are (pictures, places, aspects)."""
+        """Over all places, patches and aspects, and over the drawing; `labels` are (pictures, places, aspects)."""
         tokens = self.encoder.forward_features(pixels)
         whole = self.whole(tokens[:, 0]).unflatten(1, (world.SIDE**2, -1))
         near = self.near(tokens[:, 1:])
@@ -239,7 +249,9 @@ class _Places(nn.Module):
         parts = zip(scores.split(self.counts, dim=2), wanted.unbind(2), strict=True)
         each = [F.cross_entropy(part.transpose(1, 2), right, reduction="none") for part, right in parts]
         places = torch.stack(each).sum(0)
-        return places[:, : world.SIDE**2].mean() + places[:, world.SIDE**2 :].mean()
+        rough = F.adaptive_avg_pool2d(pixels, SKETCH).flatten(1)
+        drawing = F.mse_loss(self.drawn(tokens[:, 0]), rough)
+        return places[:, : world.SIDE**2].mean() + places[:, world.SIDE**2 :].mean() + DRAWN * drawing
 
 
 def _places(seed: int, size: int) -> Iterator[Loss]:
@@ -250,9 +262,19 @@ def _places(seed: int, size: int) -> Iterator[Loss]:
     while True:
         part = list(itertools.islice(scenes, size))
         pixels = torch.stack([torch.from_numpy(np.array(pictures.painted(scene))) for scene in part])
-        shown = squash.normalized(pixels.permute(0, 3, 1, 2))
+        light = torch.stack([_light(scene) for scene in part])
+        lit = (pixels.permute(0, 3, 1, 2) * light[:, None]).clamp(0, 255).to(torch.uint8)
+        shown = squash.normalized(lit)
         labels = torch.tensor([_labels(scene) for scene in part])
         yield lambda model, shown=shown, labels=labels: model.loss(shown, labels)
+
+
+def _light(scene: world.Scene) -> Tensor:
+    """(height, width): how bright each pixel is lit, from some side, and more or less evenly."""
+    draw = random.Random(f"light {scene.key}")
+    angle, strength = draw.uniform(0, 2 * math.pi), draw.uniform(0, UNEVEN)
+    along = torch.linspace(-1, 1, pictures.PIXELS)
+    return 1 + strength * (math.sin(angle) * along[:, None] + math.cos(angle) * along)
 
 
 def _labels(scene: world.Scene) -> list[list[int]]:
@@ -273,7 +295,7 @@ def _save_vit(model: _Places, folder: Path) -> None:
 RECIPES = {
     "llama": Recipe(_llama, _next_words, _save_llama, steps=6000, batch=16, rate=6e-3),
     "roberta": Recipe(_roberta, _masked_words, _save_roberta, steps=3500, batch=16, rate=3e-3),
-    "vit": Recipe(_Places, _places, _save_vit, steps=2500, batch=16, rate=2e-3),
+    "vit": Recipe(_Places, _places, _save_vit, steps=5000, batch=16, rate=2e-3),
 }
 
 

@@ -90,9 +90,13 @@ class Table:
 
     @functools.cached_property
     def metrics(self) -> tuple[str, ...]:
-        """The headline metrics that some line has."""
-        headline = self.task.headline[self.shared["dataset"]]
-        return tuple(metric for metric in headline if any(line.spread(metric) for line in self.lines))
+        """The headline metrics that some line has; of two that say the same of all lines, the first."""
+        found: dict[str, list[Spread | None]] = {}
+        for metric in self.task.headline[self.shared["dataset"]]:
+            told = [line.spread(metric) for line in self.lines]
+            if any(told) and told not in found.values():
+                found[metric] = told
+        return tuple(found)
 
     @property
     def first(self) -> str | None:
