@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks._vtab_sets import DATASETS
+from tasks._vtab_sets import DATASETS, OWN
 from tasks.bench import cache, decode, hub, splits
 from tasks.bench.config import digest
 from tasks.bench.documents import Tolerance
@@ -108,6 +108,10 @@ def place(folder: Path, dataset: str) -> Path:
     Raises:
         InputError: it is not in there.
     """
+    if dataset == OWN:
+        if class_folders(folder):
+            return folder
+        raise InputError(f"--data {folder} holds no folder of pictures for each class: give one that does")
     names = (dataset, *DATASETS[dataset].aliases)
     for root in [*(folder / top / name for top in ("", "vtab-1k") for name in names), folder]:
         if is_pack(root) or class_folders(root):
