@@ -33,9 +33,11 @@ from tasks.bench.train import progress
 from tasks.mini import BACKBONES, pictures, plain, vocabulary, world
 
 WIDTH, DEPTH, HEADS = 64, 4, 4
+HEAD_DIM = 32
+"""LLaMA's, of which only those pairs that turn slowly can compare words."""
 LANGUAGE = {
     **{"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": HEADS, "intermediate_size": 3 * WIDTH},
-    "initializer_range": WIDTH**-0.5,  # from the usual 0.02, a LLaMA so narrow does not find out how to look things up
+    "initializer_range": WIDTH**-0.5,
     **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
 }
 """What the two language models have in common."""
@@ -46,9 +48,15 @@ HIDDEN, EXCHANGED = 0.5, 0.3
 MATES = 20
 """Words that one may be exchanged for."""
 LESSONS = 4800
-"""Short documents that LLaMA's begins with."""
+"""Lists that LLaMA's begins with, and by which `plain.documents` counts what follows."""
 LOOKED_UP, STATED = 5.0, 0.1
 """Weights of what was told before, and of what is told the first time; other words count 1."""
+BACK, BACK_SHARES = (1, 2), (1.1, 1.1, 0.77, 0.55, 0.44, 0.33)
+"""Distances in words, and how much of the fastest turning pairs it takes until most of the attention goes there."""
+ROOM, ALIKE = 20, 3.3
+"""Dimensions by which words are compared, and how strongly they are."""
+SOFT = 0.1
+"""How loud all else begins, beside what is usual."""
 IGNORED = -100
 Loss = Callable[[Any], Tensor]
 """Of a model, over one batch."""
@@ -65,6 +73,7 @@ class Recipe:
         steps: so many, of `batch` documents or pictures each.
         batch: see there.
         rate: the highest learning rate.
+        warmup: share of the steps until there.
     """
 
     build: Callable[[], nn.Module]
@@ -73,6 +82,7 @@ class Recipe:
     steps: int
     batch: int
     rate: float
+    warmup: float = 0.08
 
 
 def pretrain(recipe: Recipe, folder: Path, steps: int, seed: int = 0) -> dict[str, Any]:
@@ -80,7 +90,7 @@ def pretrain(recipe: Recipe, folder: Path, steps: int, seed: int = 0) -> dict[st
     torch.manual_seed(seed)
     model = recipe.build().train()
     optimizer = torch.optim.AdamW(model.parameters(), recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, max(1, steps), pct_start=0.08)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, max(1, steps), pct_start=recipe.warmup)
     began, losses = time.process_time(), []
     for loss in progress(itertools.islice(recipe.losses(seed, recipe.batch), steps), "pretrain"):
         value = loss(model)
@@ -115,16 +125,60 @@ def _llama() -> LlamaForCausalLM:
         **LANGUAGE,
         vocab_size=len(tokenizer),
         num_key_value_heads=HEADS,
+        head_dim=HEAD_DIM,
         max_position_embeddings=vocabulary.LONGEST,
         tie_word_embeddings=True,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    _lay_induction(model)
+    return model
+
+
+@torch.no_grad()
+def _lay_induction(model: LlamaForCausalLM) -> None:
+    """Lay out the attention of induction heads (Olsson et al., https://arxiv.org/abs/2209.11895), to learn from there.
+
+    To look something up takes a head that tells each word what stood before it, and a later one that finds words by
+    that. Each is of no use without the other, and a model so small finds neither in a million words. Here the first two
+    heads of the first layer look one and two words back, and those of the second layer find where the word now read
+    stood one word before, where the word before stands, and where the same word stands. What they say of it is drawn.
+    """
+    layers: Any = model.model.layers
+    turns: Any = model.model.rotary_emb.inv_freq
+    for layer in layers:
+        layer.self_attn.o_proj.weight *= SOFT
+        layer.mlp.down_proj.weight *= SOFT
+    half = HEAD_DIM // 2
+    rows = torch.arange(HEADS * HEAD_DIM).split(HEAD_DIM)
+    first, second = (layers[place].self_attn for place in (0, 1))
+
+    # A share that all words have in common makes a query and a key that ask for a distance alone; the rest of the width
+    # has room for what a word is, and for what stood one and two words before.
+    common, rest = nn.init.orthogonal_(torch.empty(WIDTH, WIDTH)).split([1, WIDTH - 1])
+    word, *told = rest.split(ROOM)
+    model.model.embed_tokens.weight.add_(common)
+    fast = torch.zeros(half)
+    fast[: len(BACK_SHARES)] = torch.tensor(BACK_SHARES)
+    for head, distance, place in zip(rows, BACK, told, strict=False):
+        query = torch.cat([fast, torch.zeros(half)])
+        key = torch.cat([fast * torch.cos(turns * distance), fast * torch.sin(turns * distance)])
+        for map, toward in ((first.q_proj, query), (first.k_proj, key)):
+            map.weight[head] = 0.3 * map.weight[head] + toward[:, None] * common
+        first.v_proj.weight[head[:ROOM]] = word / 2
+        first.o_proj.weight[:, head[:ROOM]] = place.T
+
+    # Words are compared where rotation turns least.
+    slow = torch.cat([pair := torch.arange(half - ROOM // 2, half), half + pair])
+    for head, (query, key) in zip(rows, ((word, told[0]), (told[0], word), (word, word)), strict=False):
+        for map, toward in ((second.q_proj, query), (second.k_proj, key)):
+            map.weight[head] *= 0.3
+            map.weight[head[slow]] += ALIKE * toward
 
 
 def _next_words(seed: int, size: int) -> Iterator[Loss]:
     """What is recalled counts most, and most of that what has to be looked up: a few words, lost among the others."""
     tokenizer = vocabulary.unigram()
-    pairs = ((told, f" {recalled}") for told, recalled in plain.documents(seed, lessons=LESSONS))
+    pairs = ((told, f" {recalled}{tokenizer.eos_token}") for told, recalled in plain.documents(seed, lessons=LESSONS))
     values = [value for group in (world.PEOPLE, world.TOWNS, world.MATERIALS, world.PRICES) for value in group]
     values += [f"({letter})" for letter in plain.LETTERS]
     looked_up = torch.tensor([tokenizer(f" {value}", add_special_tokens=False)["input_ids"][0] for value in values])
@@ -293,7 +347,7 @@ def _save_vit(model: _Places, folder: Path) -> None:
 
 
 RECIPES = {
-    "llama": Recipe(_llama, _next_words, _save_llama, steps=6000, batch=16, rate=6e-3),
+    "llama": Recipe(_llama, _next_words, _save_llama, steps=6000, batch=16, rate=1.5e-3, warmup=0.04),
     "roberta": Recipe(_roberta, _masked_words, _save_roberta, steps=3500, batch=16, rate=3e-3),
     "vit": Recipe(_Places, _places, _save_vit, steps=5000, batch=16, rate=2e-3),
 }

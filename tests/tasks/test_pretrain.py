@@ -1,11 +1,13 @@
 """The backbones that ship: files as their recipe tells of them, a recipe that still works, tokens as it made them."""
 
+import itertools
 import json
+import random
 from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.backbones import roberta, vit
 from tasks.bench import task as tasks
@@ -13,7 +15,7 @@ from tasks.bench.config import digest
 from tasks.bench.run import run
 from tasks.bench.store import Store
 from tasks.bench.suite import plan, read, single
-from tasks.mini import BACKBONES, pretrain, vocabulary, world
+from tasks.mini import BACKBONES, plain, pretrain, vocabulary, world
 from tests.tasks.conftest import tiny_llama
 
 
@@ -62,6 +64,34 @@ def test_the_models_that_run_are_those_that_ship(small_run):
         assert len(shipped) > 30
         for key, tensor in shipped.items():
             assert torch.equal(state[key], tensor), key
+
+
+def test_the_first_heads_of_a_new_llama_look_back_whatever_stands_there():
+    torch.manual_seed(0)
+    model = pretrain.RECIPES["llama"].build().eval()
+    model.set_attn_implementation("eager")
+    words = torch.randint(300, model.config.vocab_size, (8, 24))
+    (weights,) = model(words, output_attentions=True).attentions[:1]
+    for head, distance in enumerate(pretrain.BACK):
+        assert weights[:, head].diagonal(-distance, 1, 2).mean() > 0.7
+    assert weights[:, len(pretrain.BACK) :].diagonal(-1, 2, 3).mean() < 0.3
+
+
+def test_what_ships_finds_the_letter_of_a_word_in_a_list():
+    """What the questions with options ask of it; guessing among the letters there are would find a third."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(BACKBONES / "llama").eval(), vocabulary.unigram()
+    letters = [tokenizer(f" ({letter})", add_special_tokens=False)["input_ids"][0] for letter in plain.LETTERS]
+    right = asked = chance = 0
+    for number, scene in enumerate(itertools.islice(world.scenes("report"), 40)):
+        draw = random.Random(f"lists {number}")
+        words = draw.sample([thing.town for thing in scene.things] + list(world.MATERIALS), draw.randint(2, 4))
+        listed = " ".join(f"({letter}) {word}" for letter, word in zip(plain.LETTERS, words, strict=False))
+        for place, word in enumerate(words):
+            ids = tokenizer(f"The list is {listed}. The word {word} is", return_tensors="pt")["input_ids"]
+            with torch.no_grad():
+                said = model(ids).logits[0, -1, letters].argmax().item()
+            right, asked, chance = right + (said == place), asked + 1, chance + 1 / len(words)
+    assert right / asked > 0.8 > 2 * chance / asked
 
 
 @pytest.mark.slow
