@@ -83,7 +83,7 @@ def read(name: str) -> Suite:
 def _parsed(path: Path, _modified: int) -> Suite:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: this is not TOML ({error}); correct it") from None
     _known(document, ("tier", "grid", "set"), str(path))
     suite = Suite(

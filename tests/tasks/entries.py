@@ -10,7 +10,6 @@ import functools
 import io
 import json
 import os
-import random
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,7 +24,6 @@ from tasks import _unpacked as archives
 from tasks.bench import decode
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice, Run, parse_settings
-from tasks.bench.documents import Tolerance
 from tasks.bench.errors import InputError
 from tasks.bench.merge import merge
 from tasks.bench.planned import Planned
@@ -43,8 +41,8 @@ from tests.tasks.mutations import (
     WORDS,
     Draw,
     archive,
-    changed,
     chance,
+    changed,
     damaged,
     gzipped,
     json_file,
@@ -136,7 +134,7 @@ def squad_document(version: str) -> dict[str, Any]:
                 {
                     "context": context,
                     "qas": [
-                        {"id": f"{title}-{place}", "question": asked[place][0], "answers": answers[place], **more[place]}
+                        {"id": f"{title}-{place}", "question": asked[place][0], "answers": answers[place]} | more[place]
                         for place in range(3)
                     ],
                 }
@@ -270,7 +268,8 @@ def karpathy() -> dict[str, Any]:
     images = [
         {
             **{"filepath": "val2014", "filename": f"{n}.png", "cocoid": n, "imgid": n},
-            **{"split": ("train", "val", "test", "restval")[n % 4], "sentences": [{"raw": "A red cat.", "tokens": []}] * 2},
+            **{"split": ("train", "val", "test", "restval")[n % 4]},
+            "sentences": [{"raw": "A red cat.", "tokens": []}] * 2,
         }
         for n in range(8)
     ]
@@ -375,7 +374,8 @@ def vtab_pack(draw: Draw, folder: Path) -> None:
 
 def odd(draw: Draw, line: str) -> str:
     name, label = line.split(" ")
-    return draw.choice((f"{draw.choice(WORDS)} {label}", f"{name} {draw.choice(WORDS)}", f"{name} {10**20}", f"{name} ²"))
+    word = draw.choice(WORDS)
+    return draw.choice((f"{word} {label}", f"{name} {word}", f"{name} {10**20}", f"{name} ²"))
 
 
 @entry
@@ -397,8 +397,7 @@ def vtab_score(draw: Draw, folder: Path) -> None:
     draw.shuffle(texts)
     spoil = draw.randrange(3)
     paths = [
-        put(folder / f"{place}.txt", spoilt(draw, text, 1.0) if place == spoil else text.encode("utf-8", "surrogatepass"))
-        for place, text in enumerate(texts)
+        put(folder / f"{place}.txt", spoilt(draw, text, float(place == spoil))) for place, text in enumerate(texts)
     ]
     scored(tasks.get("vtab").score(*paths))
 
@@ -462,7 +461,10 @@ CHECKS = (
     ("language:response_language", {"language": "de"}),
 )
 """IFEval's types, with kwargs that fit."""
-SAID = (*WORDS, "one, two", "* one\n* two", "Part 1\na\nPart 2\nb", "<<Title>>\n\n[x]\n\nP.S. bye", '```json\n{"a": 1}\n```')
+SAID = (
+    *WORDS,
+    *("one, two", "* one\n* two", "Part 1\na\nPart 2\nb", "<<Title>>\n\n[x]\n\nP.S. bye", '```json\n{"a": 1}\n```'),
+)
 
 
 def ifeval(draw: Draw) -> list[dict[str, Any]]:
@@ -489,9 +491,7 @@ def alpaca_lines(draw: Draw, folder: Path) -> None:
 
 @entry
 def self_instruct(draw: Draw, folder: Path) -> None:
-    lines = [
-        {"id": f"task_{n}", "instruction": "Say.", "instances": [{"input": "", "output": "x"}]} for n in range(4)
-    ]
+    lines = [{"id": f"task_{n}", "instruction": "Say.", "instances": [{"input": "", "output": "x"}]} for n in range(4)]
     loaded(draw, run_of("instruct", "frozen", "self_instruct"), eval=documented(draw, folder, "x.jsonl", lines))
 
 
@@ -547,11 +547,11 @@ SUITE = """tier = "mini"
 tasks = ["squad"]
 datasets = ["v1.1"]
 backbones = ["roberta"]
-methods = ["lora", "zero_init"]
+methods = ["prefix", "zero_init"]
 seeds = [0, 1]
 settings = [{ method.length = 2 }, {}]
 [[grid]]
-tasks = ["vtab", "instruct"]
+tasks = ["vtab"]
 backbones = ["vit"]
 methods = ["head"]
 [[set]]
@@ -561,19 +561,35 @@ learning_rate = 1e-3
 precision = "no"
 grid = [1e-3, 3e-3]
 [[set]]
-when = { method = "lora", seed = 1 }
-method.rank = 4
+when = { method = "prefix", seed = 1 }
+method.length = 4
 epochs = 1.0
 dropout = 0.5
 """
 TOML = (
-    *("nan", "-inf", "inf", "1e400", "9" * 5000, "0x" + "f" * 5000, "-1", "0", "1", "true", '""', "[]", "{}", "[[]]", "[{}]"),
-    *("1979-05-27", "1979-05-27T07:32:00Z", "07:32:00", '"../../x"', '"/etc/passwd"', '"a.py"', '"/dev/null"', "[0, 0]"),
+    *("nan", "-inf", "inf", "1e400", "9" * 5000, "0x" + "f" * 5000, "-1", "0", "1", "true", '""', "[]", "{}", "[[]]"),
+    *("1979-05-27", "1979-05-27T07:32:00Z", "07:32:00", '"../../x"', '"/etc/passwd"', '"a.py"', '"/dev/null"', "[{}]"),
     *('"\\u0000"', '"\\u001b[31m"', '"x" ', "'x'", '"""x"""', "[" * 3000 + "]" * 3000, "{a=" * 200 + "1" + "}" * 200),
     *("1_000", "+1", "0b1", "0o7", '"none"', '"declared"', '["a", 1]', "{ method = 1 }", "[-1]", "[1.5]", "[true]"),
     *('"zero_init"', '"squad"', '["full"]', '["oracle"]', '["x.py"]', "18446744073709551616", "4294967295", "1e-400"),
 )
-KEYS = ("tier", "grid", "set", "when", "tasks", "seeds", "x", "method.length", "a.b.c", '""', '"\\u0000"', "task.max_length")
+KEYS = (
+    *(
+        "tier",
+        "grid",
+        "set",
+        "when",
+        "tasks",
+        "seeds",
+        "x",
+        "method.length",
+        "a.b.c",
+        '""',
+        '"\\u0000"',
+        "task.max_length",
+    ),
+    *("cider_df", "encoder", "tune_share"),
+)
 
 
 def toml(draw: Draw) -> bytes:
@@ -603,24 +619,27 @@ def suites(draw: Draw, folder: Path) -> None:
     belonging.of(suite, [])
 
 
-def field_names() -> list[str]:
-    from tasks.bench.config import Training
-    from tasks.squad import Fields
-
-    own = [f"{group}{f.name}" for kind in (Training, Fields) for f in dataclasses.fields(kind) for group in ("",)]
-    return [*own, "method.length", "method.gate", "method.layers", "training.steps", "task.n_best", "method.dtype"]
+SETTINGS = {
+    **{"steps": "20", "training.steps": "1e2", "epochs": "2", "batch_size": "8", "learning_rate": "3e-3"},
+    **{"grid": "[1e-3, 3e-3]", "schedule": "cosine", "precision": "bf16", "fit_limit": "none", "threads": "1"},
+    **{"clip": "2", "warmup": "0.5"},
+    **{"max_length": "64", "doc_stride": "8", "n_best": "3", "task.tune_share": "0.2", "selection": '"last-epoch"'},
+    **{"method.length": "4", "layers": "2", "gate": "identity", "per_head": "false", "method.dtype": "bfloat16"},
+}
+"""Settings of a run of SQuAD with zero_init, and values that fit."""
 
 
 @entry
 def settings(draw: Draw, folder: Path) -> None:
     pairs = []
     for _ in range(draw.randrange(1, 4)):
-        key = draw.choice((*field_names(), *KEYS, *WORDS)) if chance(draw, 0.3) else draw.choice(field_names())
-        value = draw.choice((*TOML, *WORDS)) if chance(draw, 0.7) else str(draw.choice((1, 2, 0.5, 64, "cosine", "None")))
-        pairs.append(f"{key}{draw.choice(('=', '=', '=', '=', ' = ', '', '=='))}{value}")
+        key = draw.choice(list(SETTINGS))
+        value = draw.choice((*TOML, *WORDS)) if chance(draw, 0.4) else SETTINGS[key]
+        key = draw.choice((*KEYS, *WORDS)) if chance(draw, 0.1) else key
+        pairs.append(f"{key}{draw.choice(('', '==')) if chance(draw, 0.05) else draw.choice(('=', ' = '))}{value}")
     if chance(draw, 0.1):
         parse_settings(pairs, "--only")
-    choice = Choice("squad", "roberta", draw.choice(("zero_init", "frozen", "lora")), device="cpu", eval=Path(os.devnull))
+    choice = Choice("squad", "roberta", "zero_init", device="cpu", eval=Path(os.devnull))
     assert single(choice, parse_settings(pairs)).cell.startswith("squad-v1.1-roberta-")
 
 
@@ -660,38 +679,44 @@ def parsed(name: str) -> Any:
     import gzip
 
     data = cells()[name]
-    return [json.loads(line) for line in gzip.decompress(data).splitlines()] if name.endswith(".gz") else json.loads(data)
+    if name.endswith(".gz"):
+        return [json.loads(line) for line in gzip.decompress(data).splitlines()]
+    return json.loads(data)
 
 
 def stored(draw: Draw, root: Path, *, few: bool = False) -> Store:
     """That store, one or two of whose files are spoilt."""
     names = list(cells())
     spoil = set(draw.sample(names, draw.choice((0, 1, 1, 1, 2))))
-    kept = set(draw.sample(sorted({Path(name).parts[1] for name in names}), 2)) if few else None
+    kept = {Path(name).parts[1] for name in (*draw.sample(names, 2), *spoil)} if few else None
     for name, data in cells().items():
-        if kept is not None and Path(name).parts[1] not in kept and name not in spoil:
-            continue
-        path = root / name
-        if name not in spoil:
-            put(path, data)
-        elif chance(draw, 0.05):
-            continue
-        elif chance(draw, 0.15):
-            put(path, damaged(draw, data))
-        elif name.endswith(".gz"):
-            put(path, gzipped(draw, json_lines(draw, parsed(name))))
-        else:
-            put(path, json_file(draw, parsed(name)))
+        if kept is None or Path(name).parts[1] in kept:
+            put(root / name, other_content(draw, name) if name in spoil else data)
+    if spoil and chance(draw, 0.03):
+        (root / min(spoil)).unlink()
     if chance(draw, 0.05):
-        place = root / "cells" / draw.choice(("x", "..x", "a b", "\x1b[31m", "=1+1", MARK.replace("/", "-"), "link"))
-        if place.name == "link":
-            place.symlink_to(draw.choice(("/etc", ".", next(iter(kept or {"x"})))))
-        else:
-            first = Path(next(iter(cells()))).parts[1]
-            for name, data in cells().items():
-                if first in name:
-                    put(place / Path(name).name, data)
+        odd_cell(draw, root / "cells")
     return Store(root)
+
+
+def other_content(draw: Draw, name: str) -> bytes:
+    if chance(draw, 0.15):
+        return damaged(draw, cells()[name])
+    if name.endswith(".gz"):
+        return gzipped(draw, json_lines(draw, parsed(name)))
+    return json_file(draw, parsed(name))
+
+
+def odd_cell(draw: Draw, folder: Path) -> None:
+    """One more, which is a link or has another's content."""
+    first = Path(next(iter(cells()))).parts[1]
+    place = folder / draw.choice(("x", "..x", "a b", "\x1b[31m", "=1+1", MARK.replace("/", "-"), "link"))
+    if place.name == "link":
+        place.symlink_to(draw.choice(("/etc", ".", "absent", first)))
+        return
+    for name, data in cells().items():
+        if first in name:
+            put(place / Path(name).name, data)
 
 
 @entry
@@ -781,7 +806,8 @@ def store_report(draw: Draw, folder: Path) -> None:
 
 PUBLISHED = (
     "task,dataset,metric,value,method,source,weights,normalisation,selection,note\n"
-    "squad,v1.1,f1,94.6,Full,a paper,roberta-large,,dev,\nsquad,v1.1,exact_match,88.9,Full,a paper,roberta-large,,dev,\n"
+    "squad,v1.1,f1,94.6,Full,a paper,roberta-large,,dev,\n"
+    "squad,v1.1,exact_match,88.9,Full,a paper,roberta-large,,dev,\n"
     "vtab,cifar,accuracy,68.9,Full,a paper,in21k,imagenet,val,x\n"
 )
 
@@ -804,8 +830,8 @@ def published_numbers(draw: Draw, folder: Path) -> None:
     lines = [line.split(",") for line in PUBLISHED.splitlines()]
     for _ in range(draw.randrange(3)):
         line = draw.choice(lines)
-        word = draw.choice(WORDS).replace("\0", "")
-        draw.choice((lambda: line.append(word), line.pop, lambda: line.__setitem__(draw.randrange(len(line) or 1), word)))()
+        place = draw.randrange(len(line))
+        line[place : place + draw.randrange(2)] = draw.choice(([], [draw.choice(WORDS).replace("\0", "")]))
         lines = [line for line in lines if line] or [["x"]]
     path = put(folder / "published.csv", spoilt(draw, "\n".join(map(",".join, lines)) + "\n"))
     numbers = published.read(path)
@@ -872,12 +898,14 @@ def tensors_changed(draw: Draw, tensors: Mapping[str, torch.Tensor]) -> dict[str
         elif way == 3:
             del found[key]
         elif way == 4:
-            found[draw.choice(("", "x", f"{key}.x", f"layers.9.{key}", "layers.٣.prompt", "../x", *WORDS[8:20]))] = value.clone()
+            other = draw.choice(("", "x", f"{key}.x", f"layers.9.{key}", "layers.٣.prompt", "../x", *WORDS[8:20]))
+            found[other] = value.clone()
         elif way == 5:
             other = draw.choice(sorted(found))
             found[key], found[other] = found[other], found[key]
         elif way == 6:
-            found[draw.choice(("a.1.x.adaption_prompt", "b.٣.y.adaption_gate", "layers.1.gate", "head.weight"))] = found.pop(key)
+            other = draw.choice(("a.1.x.adaption_prompt", "b.٣.y.adaption_gate", "layers.1.gate", "head.weight"))
+            found[other] = found.pop(key)
         else:
             found[key] = value * draw.choice((1.0, 1e30, 0.0))
     return {key.encode("utf-8", "replace").decode(): value for key, value in found.items()}
@@ -913,11 +941,8 @@ def planted(read: Callable[[Any], Any]) -> None:
         read(model)
         assert all(value.isfinite().all() for value in zeroinit.trainable(model).values())
     finally:
-        clean = "zeroinit" not in model._modules
-        if not clean:
+        if "zeroinit" in model._modules:
             zeroinit.detach(model)
-        del clean
-    assert "zeroinit" not in model._modules
 
 
 def refused_cleanly(read: Callable[[Any], Any]) -> None:
@@ -977,6 +1002,12 @@ class Payload:
         )[self.how]
 
 
+ODD = (
+    *(None, 1, "x", [1], torch.zeros(3).to_sparse(), torch.zeros(2, dtype=torch.complex64)),
+    *(torch.nn.Parameter(torch.ones(1)), torch.ones(4, device="meta")),
+)
+
+
 @entry
 def official_files(draw: Draw, folder: Path) -> None:
     import pickle
@@ -989,10 +1020,9 @@ def official_files(draw: Draw, folder: Path) -> None:
     if way == 0:
         state[draw.choice((*state, "x", 3))] = Payload(draw.randrange(6), sentinel)
     elif way == 1:
-        state[draw.choice((*state, 3, None, "layers.00.attention.gate", "layers.٣.attention.gate"))] = draw.choice(
-            (None, 1, "x", [1], torch.zeros(3).to_sparse(), torch.zeros(2, dtype=torch.complex64), torch.nn.Parameter(torch.ones(1)))
-        )
-    whole: Any = draw.choice(({"model": state}, {"model": state, "epoch": 3}, state, [state], {"model": None})) if way < 4 else state
+        state[draw.choice((*state, 3, None, "layers.00.attention.gate", "layers.٣.attention.gate"))] = draw.choice(ODD)
+    wholes: Any = ({"model": state}, {"model": state, "epoch": 3}, state, [state], {"model": None})
+    whole = draw.choice(wholes) if way < 4 else state
     target = io.BytesIO()
     if way == 5:
         pickle.dump(draw.choice((whole, Payload(draw.randrange(6), sentinel))), target)

@@ -3,9 +3,9 @@
     python -m tests.tasks.fuzz [--seconds N | --inputs N] [--only NAME] [--seed 0] [--number K]
 
 An input is accepted, or refused with a sentence. Anything else is a bug, and so is what takes more than ten seconds,
-writes outside of its folder, starts a program, runs foreign code, or lets an escape through to the terminal. Each bug is
-told once, with what makes it again; the exit code is then 1. `--seconds` are of all entry points together, `--inputs` of
-each.
+writes outside of its folder, starts a program, runs foreign code, or lets an escape through to the terminal. Each bug
+is told once, with what makes it again; the exit code is then 1. `--seconds` are of all entry points together,
+`--inputs` of each.
 """
 
 import argparse
@@ -29,7 +29,9 @@ from tests.tasks.entries import ENTRIES, Refused, prepare
 
 SECONDS = 10
 """That one input may take."""
-WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod", "os.chown", "os.truncate"}
+WRITES = {
+    f"os.{name}" for name in ["mkdir", "rename", "remove", "rmdir", "symlink", "link", "chmod", "chown", "truncate"]
+}
 RUNS = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pickle.find_class", "ctypes.dlopen"}
 OURS = ("tasks/", "zeroinit/")
 ROOT = Path(__file__).parents[2]
@@ -69,8 +71,9 @@ class Watch:
     def _written(self, event: str, path: Any) -> None:
         name = os.fsdecode(path)
         place = os.path.realpath(os.path.dirname(name) or ".")  # noqa: PTH120
-        if not f"{place}/".startswith(self.allowed or ()) and f"{name}/" not in (self.allowed or ()) and place != "/dev":
-            self.seen.append(f"{event} {os.fsdecode(path)!r}")
+        allowed = self.allowed or ()
+        if not f"{place}/".startswith(allowed) and f"{name}/" not in allowed and place != "/dev":
+            self.seen.append(f"{event} {name!r}")
 
 
 @dataclass
@@ -221,7 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def line(name: str, tally: Tally) -> str:
     speed = tally.inputs / tally.seconds if tally.seconds else 0.0
-    return f"{name:<22} {tally.inputs:>8} inputs {tally.accepted:>8} accepted {tally.refused:>8} refused {speed:>8.0f}/s"
+    told = f"{tally.inputs:>8} inputs {tally.accepted:>8} accepted {tally.refused:>8} refused {speed:>8.0f}/s"
+    return f"{name:<22} {told}"
 
 
 def alone(one: Fuzzer, name: str, number: int) -> int:

@@ -20,13 +20,15 @@ MARK = "<script>alert(1)</script>"
 WORDS = (
     *("", " ", "\0", "\ud800", "a\udfff", "\ufeff", "\u2028", "\u202e", "\x85", "\r", "\x1b[2J\x1b]0;x\x07", "x" * 300),
     *("x" * 5000, "x" * 100_000, "é" * 200, "=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)", "\t=1", MARK),
-    *("<img src=x onerror=alert(1)>", '" onload="alert(1)', "javascript:alert(1)", "{{ 7 * 7 }}", "{% x %}", "%s", "{}"),
-    *("../../x", "../", "/etc/hostname", "/", ".", "..", "a/../../../b", "C:\\x", "\\\\host\\x", "x\0y", "~/x", "$HOME"),
-    *("NaN", "inf", "-1", "0", "1e400", "0x10", "null", "true", "[", "{", '"', "'", "\\", "(a+)+$", "(", "[[A]]", "a b"),
-    *("|", "`x`", "\\input{/etc/passwd}", "\\write18{x}", "%", "&", "_", "squad", "v2.0", "done", "zero_init", "\U000e0041"),
+    *("<img src=x onerror=alert(1)>", '" onload="alert(1)', "javascript:alert(1)", "{{ 7 * 7 }}", "{% x %}", "%s"),
+    *("../../x", "../", "/etc/hostname", "/", ".", "..", "a/../../../b", "C:\\x", "\\\\host\\x", "x\0y", "~/x"),
+    *("NaN", "inf", "-1", "0", "1e400", "0x10", "null", "true", "[", "{", '"', "'", "\\", "(a+)+$", "(", "[[A]]", "{}"),
+    *("|", "`x`", "\\input{/etc/passwd}", "\\write18{x}", "%", "&", "_", "squad", "v2.0", "done", "zero_init", "a b"),
+    *("\U000e0041", "$HOME"),
 )
 NUMBERS = (
-    *(0, 1, -1, 2, 3, 255, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63), 10**30, 10**400, 0.0, -0.0, 0.5, 1.5, 1e308, 1e-320),
+    *(0, 1, -1, 2, 3, 255, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63), 10**30, 10**400, 0.0, -0.0, 0.5, 1.5),
+    *(1e308, 1e-320),
     *(float("nan"), float("inf"), float("-inf")),
 )
 RAW = (
@@ -247,6 +249,9 @@ PLAIN = _picture("PNG", "RGB")
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script><image href="file:///etc/passwd"/></svg>'
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) (w) file\n"
+
+
 def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -269,12 +274,16 @@ def picture(draw: Draw) -> bytes:
         return damaged(draw, draw.choice(PICTURES))
     if way == 10:
         side = draw.choice((0, 1, 4, 9000, 20_000, 2**31 - 1, 2**32 - 1))
-        text = draw.choice(((b"zTXt", b"a\0\0" + BOMB), (b"iCCP", b"a\0\0" + BOMB), (b"IDAT", b"x"), (b"tEXt", b"a\0b")))
+        bombs = ((b"zTXt", b"a\0\0" + BOMB), (b"iCCP", b"a\0\0" + BOMB))
+        text = draw.choice((*bombs, (b"IDAT", b"x"), (b"tEXt", b"a\0b")))
         return png(side, draw.choice((1, 4, side)), text, (b"IDAT", zlib.compress(bytes(52))))
-    return draw.choice((SVG, b"", b"x", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) (w) file\n", b"GIF89a", b"BM"))
+    return draw.choice((SVG, EPS, b"", b"x", b"GIF89a", b"BM"))
 
 
-NAMES = ("../../escaped", "/tmp/zeroinit-escaped", "images/../../../escaped", "images", "", ".", "x" * 300, "a\0b", "a\udc80")
+NAMES = (
+    *("../../escaped", "/tmp/zeroinit-escaped", "images/../../../escaped", "images", "", "."),
+    *("x" * 300, "a\0b", "a\udc80"),
+)
 
 
 def archive(draw: Draw, files: dict[str, bytes]) -> bytes:
