@@ -256,7 +256,7 @@ def _value(text: str) -> Any:
         return {"none": None, "true": True, "false": False}[text.lower()]
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # more digits or brackets than can be read are no TOML either
         return text
 
 
