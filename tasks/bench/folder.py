@@ -101,10 +101,13 @@ def unpacked(packed: bytes) -> bytes:
 
 
 def _whole(text: bytes) -> Any:
-    """JSON, with no half characters in it, which no file could take."""
+    """JSON without half a character, which no file could take."""
     value = json.loads(text)
     if b"\\ud" in text or b"\\uD" in text:
-        json.dumps(value, ensure_ascii=False).encode()
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character") from None
     return value
 
 

@@ -139,6 +139,8 @@ class Store:
             return []
         try:
             return rows_of(name, self.config(name), self.result(name))
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{self.cells / name} is no cell ({error!r}): remove it, and the cell runs again"
