@@ -98,9 +98,11 @@ class Fuzzer:
         self.inside = self.base / "inside"
         self.sentinel = self.base / "sentinel"
         self.sentinel.write_text("untouched")
+        self.cache = os.environ.get("ZEROINIT_CACHE")
 
     def prepare(self, name: str) -> None:
         """Make and import what is made and imported once."""
+        _cache(self.cache)
         prepare(name)
         os.environ["ZEROINIT_CACHE"] = str(self.inside / "cache")
         self.one(name, -1, Tally())
@@ -116,7 +118,7 @@ class Fuzzer:
         self.watch.seen.clear()
         self.watch.allowed = (f"{self.inside}/",)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor, which others may keep busy
-        signal.alarm(20 * SECONDS)
+        signal.alarm(round(20 * SECONDS) or 1)
         try:
             with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
                 ENTRIES[name](draw, self.inside)
@@ -179,9 +181,13 @@ def fuzzer(seed: int = 0, watch: Watch | None = None) -> Iterator[Fuzzer]:
             for number, handler in before.items():
                 signal.signal(number, handler)
             os.fsync = sync
-            os.environ.pop("ZEROINIT_CACHE", None)
-            if cache is not None:
-                os.environ["ZEROINIT_CACHE"] = cache
+            _cache(cache)
+
+
+def _cache(place: str | None) -> None:
+    os.environ.pop("ZEROINIT_CACHE", None)
+    if place is not None:
+        os.environ["ZEROINIT_CACHE"] = place
 
 
 def forget() -> None:

@@ -78,25 +78,25 @@ def test_what_only_has_a_pictures_name_starts_no_program(data, tmp_path, monkeyp
 
 @pytest.mark.parametrize("side", [20_000, 2**31 - 1])
 def test_a_picture_that_says_to_be_huge_is_refused_by_its_head(side, tmp_path):
-    with pytest.raises(InputError, match="more than 89,478,485 pixels|cannot be decoded"):
+    with pytest.raises(InputError, match=r"more than 89,478,485 pixels|cannot be decoded"):
         decode.any_colors(put(tmp_path / "a.png", png(side, side)))
 
 
 def test_a_picture_whose_name_no_file_can_have_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="there is no such picture"):
+    with pytest.raises(InputError, match=r"there is no such picture"):
         decode.rgb(tmp_path / LONG)
     lines = [{**line, "file": LONG} for line in caption_lines()]
     path = put(tmp_path / "captions.jsonl", "\n".join(map(json.dumps, lines)).encode())
-    with pytest.raises(InputError, match="line 1: there is no picture x"):
+    with pytest.raises(InputError, match=r"line 1: there is no picture x"):
         _coco_files.pictures(path)
     known = {pid: {**problem, "image": LONG} for pid, problem in problems().items()}
     path = put(tmp_path / "problems.json", json.dumps(known).encode())
-    with pytest.raises(InputError, match="problems.json: 0: its picture .* is not there"):
+    with pytest.raises(InputError, match=r"problems.json: 0: its picture .* is not there"):
         _scienceqa_files.problems(path, pictures=True)
     for name, lines in pack().items():
         put(tmp_path / f"{name}.txt", "\n".join([*lines, f"{LONG} 1"]).encode())
     assert len(_vtab_files.pinned(tmp_path)) == 4
-    with pytest.raises(InputError, match="cider_df is x.* which is no file"):
+    with pytest.raises(InputError, match=r"cider_df is x.* which is no file"):
         single(Choice("coco_caption", "llama", "zero_init", device="cpu"), {"cider_df": LONG})
 
 
@@ -134,7 +134,7 @@ def test_a_zip_keeps_to_its_folder(tmp_path):
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 3000 + "]" * 3000], ids=["digits", "brackets"])
 def test_a_setting_beyond_reading_is_refused_by_its_field(value, tmp_path):
-    with pytest.raises(InputError, match="the setting training.steps is '.*', which is not int"):
+    with pytest.raises(InputError, match=r"the setting training.steps is '.*', which is not int"):
         single(Choice("squad", "roberta", "head", device="cpu"), parse_settings([f"steps={value}"]))
     path = tmp_path / "own.toml"
     path.write_text(f"[[set]]\nsteps = {value}\n")
@@ -235,3 +235,19 @@ def test_a_cell_that_is_none_stops_a_report_in_one_sentence(file, change, senten
 
 def test_the_plain_picture_is_one(tmp_path):
     assert decode.rgb(put(tmp_path / "a.png", PLAIN)).size == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs", "sentence"),
+    [
+        ("keywords:existence", {"keywords": ["("]}, "these do not fit keywords:existence"),
+        ("keywords:frequency", {"keyword": "(a+)+$"}, "a pattern that repeats a group can take for ever"),
+        ("combination:repeat_prompt", {"prompt_to_repeat": 3}, "these do not fit combination:repeat_prompt"),
+        ("language:response_language", {"language": "_"}, "these do not fit language:response_language"),
+        ("detectable_format:multiple_sections", {"section_spliter": "[", "num_sections": 2}, "these do not fit"),
+    ],
+)
+def test_what_a_checker_would_stumble_over_is_refused_before_a_run(kind, kwargs, sentence, tmp_path):
+    line = json.dumps({"key": 1, "prompt": "Say.", "instruction_id_list": [kind], "kwargs": [kwargs]})
+    with pytest.raises(InputError, match=rf"x\.jsonl: line 1.*{sentence}"):
+        _instruct_files.read(put(tmp_path / "x.jsonl", line.encode()), "ifeval")
