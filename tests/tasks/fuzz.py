@@ -4,8 +4,8 @@
 
 An input is accepted, or refused with a sentence. Anything else is a bug, and so is what takes more than ten seconds,
 writes outside of its folder, starts a program, runs foreign code, or lets an escape through to the terminal. Each bug
-is told once, with what makes it again; the exit code is then 1. `--seconds` are of all entry points together,
-`--inputs` of each.
+is told once, with what makes it again; the exit code is then 1. `--seconds` of the processor are of all entry
+points together, `--inputs` of each.
 """
 
 import argparse
@@ -198,7 +198,7 @@ def forget() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, help="of all entry points together")
+    parser.add_argument("--seconds", type=float, help="of the processor, for all entry points together")
     parser.add_argument("--inputs", type=int, help="of each entry point")
     parser.add_argument("--only", choices=sorted(ENTRIES), metavar="NAME", help=", ".join(ENTRIES))
     parser.add_argument("--seed", type=int, default=0)
@@ -212,8 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name, tally in tallies.items():
             one.prepare(name)
             number = 0
-            ends = time.monotonic() + (given.seconds or 60.0) / len(names)
-            while number < given.inputs if given.inputs else time.monotonic() < ends:
+            ends = time.process_time() + (given.seconds or 60.0) / len(names)
+            while number < given.inputs if given.inputs else time.process_time() < ends:
                 one.one(name, number, tally)
                 number += 1
                 if number % 1000 == 0:

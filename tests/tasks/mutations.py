@@ -286,13 +286,13 @@ NAMES = (
 )
 
 
-def archive(draw: Draw, files: dict[str, bytes]) -> bytes:
-    """A tar of these files, with members that want to leave it."""
+def archive(draw: Draw, files: dict[str, bytes], mode: str = "", extra: int | None = None) -> bytes:
+    """A tar of these files, with so many members that want to leave it; none: it is whole."""
     target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode=draw.choice(("w", "w:gz"))) as tar:
+    with tarfile.open(fileobj=target, mode=mode or draw.choice(("w", "w:gz"))) as tar:  # type: ignore[call-overload]
         for name, data in files.items():
             _add(tar, tarfile.TarInfo(name), data)
-        for _ in range(draw.randrange(3)):
+        for _ in range(draw.randrange(3) if extra is None else extra):
             member = tarfile.TarInfo(draw.choice((*NAMES, *files)))
             member.type = draw.choice((b"0", b"1", b"2", b"2", b"3", b"5", b"6", b"S", b"x"))
             member.linkname = draw.choice((*NAMES, *files))
@@ -303,7 +303,7 @@ def archive(draw: Draw, files: dict[str, bytes]) -> bytes:
             except (ValueError, UnicodeError):
                 continue
     data = target.getvalue()
-    return damaged(draw, data) if chance(draw, 0.3) else data
+    return damaged(draw, data) if extra is None and chance(draw, 0.3) else data
 
 
 def _add(tar: tarfile.TarFile, member: tarfile.TarInfo, data: bytes) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import random
 import subprocess
 import zipfile
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 import zeroinit
 from tasks import _coco_files, _instruct_files, _judge, _scienceqa_files, _squad_files, _vtab_files
 from tasks._unpacked import unpacked
-from tasks.bench import cache, decode, documents, folder
+from tasks.bench import cache, decode, documents, folder, plain
+from tasks.bench import task as tasks
 from tasks.bench.config import Choice, parse_settings
 from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
@@ -23,7 +25,7 @@ from tasks.bench.suite import read, single
 from tasks.bench.verify import discrepancies
 from tests.tasks.entries import Payload, caption_lines, cells, pack, problems, put
 from tests.tasks.fabricated import suite
-from tests.tasks.mutations import EPS, PLAIN, SVG, png
+from tests.tasks.mutations import EPS, PLAIN, SVG, archive, png
 from tests.zeroinit.opened import llama
 
 LONG = "x" * 5000
@@ -120,12 +122,16 @@ def test_an_archive_that_cannot_be_unpacked_is_one_sentence(tmp_path, monkeypatc
     for name, data in broken.items():
         with pytest.raises(InputError, match="this cannot be unpacked"):
             _vtab_files.unzip(put(tmp_path / f"{name}.zip", data), "cifar", tmp_path / name)
-    with pytest.raises(InputError, match="this cannot be unpacked"):
-        unpacked(put(tmp_path / "a.tar", gzip.compress(bytes(2048))[:-9] + b"damaged"))
+    packed = archive(random.Random(0), {"a.png": random.Random(0).randbytes(5000)}, mode="w:gz", extra=0)
+    assert (unpacked(put(tmp_path / "a.tar", packed)) / "a.png").is_file()
+    for data in (packed[:1000] + bytes(50) + packed[1050:], packed[:1000], b"", bytes(100), b"BZh9", b"\xfd7zXZ\0"):
+        with pytest.raises(InputError, match="this cannot be unpacked"):
+            unpacked(put(tmp_path / "a.tar", data))
+    assert list(unpacked(put(tmp_path / "empty.tar", bytes(10240))).iterdir()) == []
 
 
 def test_a_zip_keeps_to_its_folder(tmp_path):
-    path = members(tmp_path / "a.zip", "cifar/test.txt", "../../cifar/x", "/cifar/y", "../cifar/test.txt/../z")
+    path = members(tmp_path / "a.zip", "cifar/test.txt", "../../cifar/x", "/cifar/y", "cifar/../../cifar/z")
     _vtab_files.unzip(path, "cifar", tmp_path / "cache" / "cifar")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.zip", "cache"]
     assert [each.name for each in (tmp_path / "cache").iterdir()] == ["cifar"]
@@ -231,6 +237,30 @@ def test_a_cell_that_is_none_stops_a_report_in_one_sentence(file, change, senten
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=sentence):
         report(read(str(suite(tmp_path / "own.toml"))), store, pictures=False)
+
+
+def test_a_short_suite_cannot_ask_for_ever(tmp_path):
+    path = tmp_path / "own.toml"
+    axes = {"tasks": "squad", "datasets": "v1.1", "backbones": "roberta", "methods": "head"}
+    path.write_text("[[grid]]\n" + "".join(f"{axis} = {[name] * 100}\n" for axis, name in axes.items()))
+    with pytest.raises(InputError, match=r"own.toml: its grids make 100,000,000 cells, where 100,000 are allowed"):
+        read(str(path))
+
+
+@pytest.mark.parametrize("text", ["=cmd()", " =1", "\t@SUM(1)", "-1+1", "+a", "＝cmd()", "＠SUM(1)"])
+def test_words_that_a_spreadsheet_would_run_are_words(text):
+    assert plain.inert(text) == f"'{text}"
+    assert plain.inert(f"a{text}") == f"a{text}"
+
+
+def test_an_escape_in_an_id_does_not_reach_the_terminal(tmp_path, capsys):
+    known = {"\x1b[31m\u202e": {**problems()["2"], "image": None}, "2": problems()["2"]}
+    references = put(tmp_path / "problems.json", json.dumps(known).encode())
+    said = put(tmp_path / "said.json", b'{"2": "The answer is (C)."}')
+    tasks.get("scienceqa").score(said, references)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert "1 of 2 questions have no prediction" in line
 
 
 def test_the_plain_picture_is_one(tmp_path):
