@@ -19,6 +19,7 @@ def unpacked(archive: Path) -> Path:
     target = cache.root() / f"{archive.stem}-{digest(archive)[:12]}"
     if not target.is_dir():
         with cache.whole(target) as whole:
+            whole.mkdir()  # an archive may hold nothing
             try:
                 with tarfile.open(archive) as tar:
                     tar.extractall(whole, filter="data")
