@@ -759,13 +759,6 @@ def store_merge(draw: Draw, folder: Path) -> None:
     checked_table((target.root / "results.csv").read_text())
 
 
-@functools.cache
-def suite_of(folder: Path) -> Any:
-    path = folder / "own.toml"
-    fabricated.suite(path)
-    return read_suite(str(path))
-
-
 @entry
 def store_plan(draw: Draw, folder: Path) -> None:
     store = stored(draw, folder / "store")
@@ -935,22 +928,18 @@ def foldered(draw: Draw, folder: Path, config: Any, tensors: Mapping[str, torch.
 
 
 def planted(read: Callable[[Any], Any]) -> None:
-    """Reads into the host, which is as before where it was refused, and where the adapter is taken out."""
+    """Reads into the host, which is as before where that is refused; what was read is finite, and taken out again."""
     model = host()
     try:
         read(model)
         assert all(value.isfinite().all() for value in zeroinit.trainable(model).values())
+    except Refused:
+        assert "zeroinit" not in model._modules
+        assert not [name for name, _ in model.named_parameters() if "zeroinit" in name or "lora" in name]
+        raise
     finally:
         if "zeroinit" in model._modules:
             zeroinit.detach(model)
-
-
-def refused_cleanly(read: Callable[[Any], Any]) -> None:
-    try:
-        planted(read)
-    except Refused:
-        assert not [name for name, _ in host().named_parameters() if "zeroinit" in name or "lora" in name]
-        raise
 
 
 @entry
@@ -958,7 +947,7 @@ def adapters(draw: Draw, folder: Path) -> None:
     config, tensors = saved(draw.choice(ADAPTERS))
     place = foldered(draw, folder / "adapter", config, tensors)
     saved_method(place)
-    refused_cleanly(lambda model: zeroinit.load(model, place))
+    planted(lambda model: zeroinit.load(model, place))
 
 
 @entry
@@ -980,7 +969,7 @@ def peft_folders(draw: Draw, folder: Path) -> None:
         for part, value in (("prompt", torch.randn(1, 3, 32)), ("gate", torch.ones(1)))
     }
     place = foldered(draw, folder / "adapter", config, tensors)
-    refused_cleanly(lambda model: zeroinit.load(model, place))
+    planted(lambda model: zeroinit.load(model, place))
 
 
 class Payload:
@@ -1031,4 +1020,4 @@ def official_files(draw: Draw, folder: Path) -> None:
     data = target.getvalue()
     path = put(folder / "adapter.pth", damaged(draw, data) if chance(draw, 0.4) else data)
     more = draw.choice(({}, {"length": 3}, {"layers": 2}, {"length": 3, "layers": 2}, {"length": 0}, {"layers": -1}))
-    refused_cleanly(lambda model: zeroinit.load_official(model, path, **more))
+    planted(lambda model: zeroinit.load_official(model, path, **more))
