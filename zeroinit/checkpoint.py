@@ -286,6 +286,8 @@ def _read_official(path: Path) -> tuple[Tensor, list[Tensor]]:
         for key, value in state.items()
         if isinstance(key, str) and (match := re.fullmatch(r"layers\.(\d{1,4})\.attention\.gate", key))
     }
+    if any(isinstance(value, Tensor) and value.is_meta for value in (prompts, *gates.values())):
+        raise CheckpointError(f"{path} has tensors without values: give the file that was saved after training")
     if not isinstance(prompts, Tensor) or prompts.dim() != 2 or not all(isinstance(g, Tensor) for g in gates.values()):
         raise CheckpointError(f"{path} has no adapter_query.weight of two dimensions: not the authors' layout")
     if not gates or sorted(gates) != list(range(len(gates))):
