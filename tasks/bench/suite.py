@@ -86,6 +86,7 @@ def read(name: str) -> Suite:
 def _parsed(path: Path, _modified: int) -> Suite:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+        repr(document)  # numbers of more digits than can be shown are none of TOML's
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: this is not TOML ({error}); correct it") from None
     _known(document, ("tier", "grid", "set"), str(path))

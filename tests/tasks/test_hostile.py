@@ -186,6 +186,13 @@ def test_nothing_in_an_official_file_runs(how, tmp_path):
     assert not sentinel.exists()
 
 
+@pytest.mark.parametrize("value", ["0x" + "f" * 5000, "1" + "0" * 400, "[1" + "0" * 400 + "]"])
+@pytest.mark.parametrize("key", ["learning_rate", "steps", "grid"])
+def test_a_setting_of_too_many_digits_is_refused(key, value):
+    with pytest.raises(InputError, match=f"the setting training.{key} is "):
+        single(Choice("squad", "roberta", "head", device="cpu"), parse_settings([f"{key}={value}"]))
+
+
 @pytest.mark.parametrize("state", [{"model": None}, {"model": [1]}, {"model": torch.zeros(1)}])
 def test_an_official_file_with_an_odd_model_is_refused(state, tmp_path):
     torch.save(state, tmp_path / "adapter.pth")
