@@ -23,7 +23,16 @@ def unpacked(archive: Path) -> Path:
             try:
                 with tarfile.open(archive) as tar:
                     tar.extractall(whole, filter="data")
-            except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
+            except (
+                tarfile.TarError,
+                zlib.error,
+                lzma.LZMAError,
+                EOFError,
+                OSError,
+                LookupError,
+                RuntimeError,
+                ValueError,
+            ) as error:
                 reason = str(error).splitlines()[0].rstrip(":")
                 raise InputError(f"{archive}: this cannot be unpacked ({reason}); give it whole, or unpacked") from None
     return target
