@@ -11,8 +11,11 @@ the split files and of some pictures.
 
 import contextlib
 import hashlib
+import lzma
+import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +169,11 @@ def pinned(pack: Path, size: int = 16) -> dict[str, Path]:
     """What tells one pack from another: its split files, and some pictures, always the same ones."""
     files = split_files(pack)
     pictures = [picture for name in ("train800val200", "test") for picture in split(files[name], bad=Tolerance(10**9))]
-    return files | {p.id: p.path for p in splits.sample(pictures, size, lambda p: p.id) if p.path.is_file()}
+    return files | {p.id: p.path for p in splits.sample(pictures, size, lambda p: p.id) if _is_there(p.path)}
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - False too for a name that no file can have
 
 
 def fingerprint(pack: Path) -> str:
@@ -217,7 +224,7 @@ def unzip(archive: Path, dataset: str, target: Path) -> None:
             with zipfile.ZipFile(archive) as packed:
                 members = [name for name in packed.namelist() if set(Path(name).parts[:-1]) & set(names)]
                 packed.extractall(scratch, members)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
             raise InputError(f"{archive}: this cannot be unpacked ({error}); fetch it again") from None
         found = [path.parent for path in scratch.rglob("test.txt") if path.parent.name in names]
         if len(found) != 1:

@@ -14,6 +14,9 @@ from typing import Any
 
 from tasks.bench.errors import InputError
 
+LIMIT = 2**30
+"""Bytes that a gzip file may unpack to: a small one can ask for all memory there is."""
+
 
 class BadRecordError(InputError):
     """A record that `--skip-bad` would leave out."""
@@ -200,13 +203,21 @@ def _read_table(path: Path, bad: Tolerance) -> Iterator[Entry]:
 def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        return (_unpacked(raw, path) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; give a JSON file in UTF-8") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: this is not a whole gzip file ({error}); give it unpacked or whole") from None
     except OSError as error:
         raise InputError(f"{path}: it cannot be read ({error.strerror}); give a readable file") from None
+
+
+def _unpacked(raw: bytes, path: Path) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+        found = file.read(LIMIT + 1)
+    if len(found) > LIMIT:
+        raise InputError(f"{path}: this unpacks to more than {LIMIT >> 30} GiB; give it unpacked")
+    return found
 
 
 def _parsed(text: str) -> Any:
