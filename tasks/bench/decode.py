@@ -9,7 +9,7 @@ from PIL import Image
 from tasks.bench.errors import InputError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What a picture may be, whatever its name: Pillow knows more, and starts Ghostscript for some of these."""
+"""What a picture may be, whatever its name: Pillow knows more, and starts Ghostscript for one of those."""
 
 
 def rgb(path: Path) -> Image.Image:
