@@ -64,6 +64,7 @@ class Vtab(Task):
     fields = Fields
     backbone = "vit"
     aliases = ALIASES
+    apart = frozenset({OWN})
 
     def rules(self, run: Run) -> Rules:
         """All 1,000 are trained on in the end; which model is reported, the field `protocol` says."""

@@ -237,7 +237,7 @@ def test_a_cell_runs_and_its_table_shows_what_was_scored(sciences, tmp_path, sco
     cell = run(config, store)
     header = tables(store, [cell.name]).splitlines()[2]
     assert " accuracy ↑" in header
-    assert ("accuracy_likelihood ↑" in header) == (scoring != "generate")
+    assert ("accuracy_likelihood ↑" in header) == (scoring == "both")  # alone, it is the accuracy
     facts = cell.result["facts"]
     assert facts["protocol"].endswith("likeliest answer" if scoring == "likelihood" else "dialect strict")
     assert (facts["status"], facts["step0_distance"]) == ("partial", 0.0)
