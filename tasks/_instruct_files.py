@@ -1,6 +1,6 @@
 """Instructions from where they are kept: Alpaca's JSON or lines, and the questions of three benchmarks, or the hub.
 
-alpaca         {"instruction", "input", "output"}: a JSON list, or lines; `input` may be empty or missing
+alpaca         {"instruction", "input", "output"}: a JSON list, lines, or CSV; `input` may be empty or missing
 self_instruct  lines {"id", "instruction", "instances": [{"input", "output"}]}: the first instance
 ifeval         lines {"key", "prompt", "instruction_id_list", "kwargs"}
 vicuna         lines {"question_id", "turns": [question]}
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.bench import hub
-from tasks.bench.documents import Entry, Tolerance, read_json, read_lines
+from tasks.bench.documents import Entry, Tolerance, read_records
 from tasks.bench.errors import InputError
 from tasks.metrics.ifeval_rules import Check
 
@@ -93,7 +93,7 @@ def read(path: Path, kind: str, skip_bad: int = 0) -> tuple[list[Instruction], l
         InputError: more than `skip_bad` records are not as the format says, or there is none.
     """
     bad = Tolerance(skip_bad)
-    return parse(_entries(path, bad), kind, bad, str(path)), bad.left_out
+    return parse(read_records(path, bad), kind, bad, str(path)), bad.left_out
 
 
 def parse(entries: Iterator[Entry], kind: str, bad: Tolerance, source: str) -> list[Instruction]:
@@ -114,17 +114,6 @@ def parse(entries: Iterator[Entry], kind: str, bad: Tolerance, source: str) -> l
     if not found:
         raise InputError(f"{source}: there is no usable record; give a file in the format of {kind}")
     return list(found.values())
-
-
-def _entries(path: Path, bad: Tolerance) -> Iterator[Entry]:
-    if path.name.removesuffix(".gz").endswith(".jsonl"):
-        yield from read_lines(path, bad)
-        return
-    document = read_json(path)
-    if not isinstance(document.value, list):
-        raise InputError(f"{path}: this is no list of records; give one, or JSON lines in a file named .jsonl")
-    for number, item in enumerate(document.value):
-        yield Entry(item, document.document, f"[{number}]")
 
 
 def _unused(name: str, known: Mapping[str, Any]) -> str:

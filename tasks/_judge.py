@@ -135,7 +135,10 @@ def _told(path: Path) -> Iterator[tuple[str, str]]:
         if named is None:
             raise InputError(f"{entry.place}: there is no 'id'; name the question")
         if entry.has("choices"):
-            yield str(named), entry.entries("choices")[0].texts("turns")[0]
+            turns = [turn for choice in entry.entries("choices") for turn in choice.texts("turns")]
+            if not turns:
+                raise InputError(f"{entry.place}: there is no turn in 'choices'; give the answer")
+            yield str(named), turns[0]
             continue
         key = next((key for key in ANSWER_KEYS if entry.has(key)), ANSWER_KEYS[0])
         yield str(named), entry.text(key)

@@ -1,12 +1,17 @@
-"""SQuAD's questions from where they are kept: the official JSON, every span checked, or the hub."""
+"""SQuAD's questions from where they are kept: the official JSON, every span checked, the hub, or your own lines or CSV.
 
+Your own have `question`, `context` and `answer`, which the context must hold (in v2.0 it may be empty: there is none),
+and if you like `answer_start`, where the context holds it twice, `id`, and `title`, which keeps questions together.
+"""
+
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.bench import hub
-from tasks.bench.documents import Entry, Tolerance, packed_or_not
+from tasks.bench.documents import Entry, Tolerance, packed_or_not, read_json, read_records
 from tasks.bench.errors import InputError
 
 HUB = {"v1.1": "rajpurkar/squad", "v2.0": "rajpurkar/squad_v2"}
@@ -34,6 +39,39 @@ class Question:
     question: str
     answers: tuple[str, ...]
     starts: tuple[int, ...]
+
+
+def read(path: Path, dataset: str, skip_bad: int = 0) -> tuple[list[Question], list[str]]:
+    """The questions of a file in the official format, or of lines or a table, and what was wrong with those left out.
+
+    Raises:
+        InputError: more than `skip_bad` records are not as the format says.
+    """
+    if not path.name.removesuffix(".gz").endswith((".jsonl", ".csv")):
+        return questions(read_json(path), dataset, skip_bad)
+    found: dict[str, Question] = {}
+    bad = Tolerance(skip_bad)
+    for entry in read_records(path, bad):
+        with bad.record():
+            question = _own(entry, dataset)
+            _new(question.id, found, entry)
+            found[question.id] = question
+    if not found:
+        raise InputError(f"{path}: there is no usable question; give question, context and answer in each record")
+    return list(found.values()), bad.left_out
+
+
+def _own(entry: Entry, dataset: str) -> Question:
+    context, asked, answer = (entry.text(key) for key in ("context", "question", "answer"))
+    name = entry.text("id") if entry.has("id") else hashlib.sha256(f"{context}\0{asked}".encode()).hexdigest()[:16]
+    title = entry.text("title") if entry.has("title") else context
+    if not answer and dataset == "v1.1":
+        raise InputError(f"{entry.place}: there is no answer, which v1.1 does not know; pass --dataset v2.0")
+    start = entry.integer("answer_start") if entry.has("answer_start") else context.find(answer)
+    if answer and (start < 0 or context[start : start + len(answer)] != answer):
+        raise InputError(f"{entry.place}: {answer[:40]!r} does not stand in its context there; correct it")
+    texts, starts = ((answer,), (start,)) if answer else ((), ())
+    return Question(name, title, context, asked.lstrip(), texts, starts)
 
 
 def questions(document: Entry, dataset: str, skip_bad: int = 0) -> tuple[list[Question], list[str]]:

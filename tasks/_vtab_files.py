@@ -11,13 +11,16 @@ the split files and of some pictures.
 
 import contextlib
 import hashlib
+import lzma
+import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks._vtab_sets import DATASETS
+from tasks._vtab_sets import DATASETS, OWN
 from tasks.bench import cache, decode, hub, splits
 from tasks.bench.config import digest
 from tasks.bench.documents import Tolerance
@@ -108,6 +111,10 @@ def place(folder: Path, dataset: str) -> Path:
     Raises:
         InputError: it is not in there.
     """
+    if dataset == OWN:
+        if class_folders(folder):
+            return folder
+        raise InputError(f"--data {folder} holds no folder of pictures for each class: give one that does")
     names = (dataset, *DATASETS[dataset].aliases)
     for root in [*(folder / top / name for top in ("", "vtab-1k") for name in names), folder]:
         if is_pack(root) or class_folders(root):
@@ -162,7 +169,11 @@ def pinned(pack: Path, size: int = 16) -> dict[str, Path]:
     """What tells one pack from another: its split files, and some pictures, always the same ones."""
     files = split_files(pack)
     pictures = [picture for name in ("train800val200", "test") for picture in split(files[name], bad=Tolerance(10**9))]
-    return files | {p.id: p.path for p in splits.sample(pictures, size, lambda p: p.id) if p.path.is_file()}
+    return files | {p.id: p.path for p in splits.sample(pictures, size, lambda p: p.id) if _is_there(p.path)}
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - False too for a name that no file can have
 
 
 def fingerprint(pack: Path) -> str:
@@ -213,7 +224,7 @@ def unzip(archive: Path, dataset: str, target: Path) -> None:
             with zipfile.ZipFile(archive) as packed:
                 members = [name for name in packed.namelist() if set(Path(name).parts[:-1]) & set(names)]
                 packed.extractall(scratch, members)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
             raise InputError(f"{archive}: this cannot be unpacked ({error}); fetch it again") from None
         found = [path.parent for path in scratch.rglob("test.txt") if path.parent.name in names]
         if len(found) != 1:

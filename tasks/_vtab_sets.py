@@ -41,4 +41,7 @@ DATASETS: Mapping[str, Dataset] = {
 }
 """By the name of the community's folder, in the order of every published table; `task_adaptation` defines them."""
 
+OWN = "own"
+"""A folder of yours, with a folder of pictures for each class: a set like those, and in none of their means."""
+
 ALIASES: Mapping[str, str] = {alias: name for name, dataset in DATASETS.items() for alias in dataset.aliases}

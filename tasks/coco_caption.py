@@ -15,6 +15,7 @@ Published, test, BLEU-4 / CIDEr (LLaMA-Adapter V2, table 3; its authors say that
 text leaves open which split that is; `--set report=val` reports Karpathy's val.
 """
 
+import os
 import statistics
 import sys
 from collections import Counter
@@ -57,7 +58,7 @@ class Fields:
             if getattr(self, name) is not None and getattr(self, name) < bound:
                 raise InputError(f"{name} is {getattr(self, name)}: give {bound} or more")
         splits.check_shares(tune_share=self.tune_share, report_share=self.report_share)
-        if self.cider_df is not None and not Path(self.cider_df).is_file():
+        if self.cider_df is not None and not os.path.isfile(self.cider_df):  # noqa: PTH113 - not of any name
             raise InputError(f"cider_df is {self.cider_df}, which is no file: write one with python -m tasks._cider_df")
 
 

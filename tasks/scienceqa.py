@@ -266,7 +266,7 @@ class ScienceQA(Task):
         found = [_extracted(said, problem, dialect) for problem in asked]
         if missing := [problem.id for problem in asked if not said.has(problem.id)]:
             print(
-                f"{len(missing)} of {len(asked)} questions have no prediction and count as wrong, first {missing[0]}",
+                f"{len(missing)} of {len(asked)} questions have no prediction and count as wrong, first {missing[0]!r}",
                 file=sys.stderr,
             )
         correct = [one.option == problem.answer for one, problem in zip(found, asked, strict=True)]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from tasks._squad_files import Question, from_hub, golds, official, questions
+from tasks._squad_files import Question, from_hub, golds, official, read
 from tasks.bench import splits
 from tasks.bench.config import Run, digest
 from tasks.bench.documents import read_json
@@ -115,7 +115,7 @@ class Squad(Task):
             return from_hub(run.dataset), {}
         parts, bad = {}, {}
         for role, path in files.items():
-            parts[role], bad[role] = questions(read_json(path), run.dataset, run.choice.skip_bad)
+            parts[role], bad[role] = read(path, run.dataset, run.choice.skip_bad)
         return parts, bad
 
     def reader(self, tokenizer: Any, run: Run) -> Any:

@@ -15,6 +15,8 @@ numbers disagree on is a field, and part of the number's fingerprint:
     --set normalisation=imagenet    or inception, none
     --set interpolation=bicubic     or bilinear
 
+`--dataset own --data FOLDER` takes pictures of yours, with a folder for each class; it stands in none of the means.
+
 Published, ViT-B/16, mean of groups (LLaMA-Adapter, table 6): zero-init 74.3, full 69.0, VPT 72.0; with test-selected
 checkpoints others report up to 78.1. `results/published.csv` has every set of 25 methods.
 """
@@ -28,7 +30,7 @@ from typing import Any, ClassVar, Literal
 
 from tasks import _vtab_files as files
 from tasks._vtab_files import Picture
-from tasks._vtab_sets import ALIASES, DATASETS
+from tasks._vtab_sets import ALIASES, DATASETS, OWN
 from tasks.bench import splits
 from tasks.bench.config import Run, digest
 from tasks.bench.documents import Tolerance
@@ -57,11 +59,12 @@ class Vtab(Task):
 
     version = 1
     output = "class"
-    datasets = tuple(DATASETS)
-    headline: ClassVar = dict.fromkeys(DATASETS, ("accuracy",))
+    datasets = (*DATASETS, OWN)
+    headline: ClassVar = dict.fromkeys(datasets, ("accuracy",))
     fields = Fields
     backbone = "vit"
     aliases = ALIASES
+    apart = frozenset({OWN})
 
     def rules(self, run: Run) -> Rules:
         """All 1,000 are trained on in the end; which model is reported, the field `protocol` says."""
@@ -83,6 +86,8 @@ class Vtab(Task):
 
     def classes(self, run: Run) -> int:
         """The data set's, but a folder of class folders may have fewer."""
+        if run.dataset == OWN:
+            return len(files.class_folders(self._own(run)))
         known = DATASETS[run.dataset].classes
         if self._given(run):
             return known
@@ -98,6 +103,8 @@ class Vtab(Task):
 
     def load(self, run: Run) -> Data:
         """A pack's own splits; anything else is divided by the pictures' content."""
+        if run.dataset == OWN:
+            return self._divided({"data": self._own(run)}, run)
         if given := self._given(run):
             return self._divided(given, run)
         if run.choice.data is None:
@@ -105,6 +112,12 @@ class Vtab(Task):
             return self._of_pack(pack, run)
         place = files.place(run.choice.data, run.dataset)
         return self._of_pack(place, run) if files.is_pack(place) else self._divided({"data": place}, run)
+
+    def _own(self, run: Run) -> Path:
+        """The folder of class folders that is no published set."""
+        if run.choice.data is None or run.choice.train or run.choice.eval:
+            raise InputError("--dataset own is a folder of pictures for each class: pass --data FOLDER, and it alone")
+        return files.place(run.choice.data, OWN)
 
     def _given(self, run: Run) -> dict[str, Path]:
         """The split files of `--train` and `--eval`."""
@@ -141,7 +154,10 @@ class Vtab(Task):
         elif shared := {p.path.resolve() for p in train} & {p.path.resolve() for p in report}:
             notes.append(f"{len(shared)} pictures of the report split are trained on too")
         tune, fit = splits.divide(train, files.content, run.task.tune_share)
+        count = len(report)
         fit, tune, report = (splits.sample(part, run.choice.limit, _name) for part in (fit, tune, report))
+        if run.dataset == OWN:
+            return Data(fit, tune, report, count, notes)
         whole = len(fit) + len(tune) == files.SIZES["train800val200"]
         return Data(fit, tune, report, max(len(report), DATASETS[run.dataset].test), notes, whole)
 

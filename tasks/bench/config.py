@@ -256,7 +256,7 @@ def _value(text: str) -> Any:
         return {"none": None, "true": True, "false": False}[text.lower()]
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # more digits or brackets than can be read are no TOML either
         return text
 
 
@@ -289,10 +289,22 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         value = tuple(value)
     if isinstance(value, float) and value.is_integer() and not fits(value, hint) and fits(int(value), hint):
         value = int(value)
+    if _is_beyond(value):
+        raise InputError(f"the setting {key} is a number of too many digits; give a smaller one")
     if not fits(value, hint):
         wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise InputError(f"the setting {key} is {value!r}, which is not {wanted}")
     return float(value) if hint is float else value
+
+
+def _is_beyond(value: Any) -> bool:
+    """Whether there is a whole number in it that is none of a computer's numbers, nor can be shown."""
+    try:
+        repr(value)
+        [float(each) for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, int)]
+    except (OverflowError, ValueError):
+        return True
+    return False
 
 
 def _saved(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,9 @@
 """JSON that somebody else wrote: every value knows its place, so that a refusal can name it."""
 
 import contextlib
+import csv
 import gzip
+import io
 import json
 import zlib
 from collections import Counter
@@ -11,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.bench.errors import InputError
+
+LIMIT = 2**30
+"""Bytes that a gzip file may unpack to: a small one can ask for all memory there is."""
 
 
 class BadRecordError(InputError):
@@ -159,16 +164,60 @@ def read_lines(path: Path, bad: Tolerance) -> Iterator[Entry]:
             yield entry
 
 
+def read_records(path: Path, bad: Tolerance) -> Iterator[Entry]:
+    """The records of a JSON list, of JSON lines (`.jsonl`) or of a table with a header (`.csv`), gzipped or not.
+
+    Raises:
+        InputError: the file is none of these, or more records than allowed cannot be read.
+    """
+    match Path(path.name.removesuffix(".gz")).suffix:
+        case ".jsonl":
+            yield from read_lines(path, bad)
+        case ".csv":
+            yield from _read_table(path, bad)
+        case _:
+            document = read_json(path)
+            if not isinstance(document.value, list):
+                raise InputError(f"{path}: this is no list of records; give one, or JSON lines in a file named .jsonl")
+            for number, item in enumerate(document.value):
+                yield Entry(item, document.document, f"[{number}]")
+
+
+def _read_table(path: Path, bad: Tolerance) -> Iterator[Entry]:
+    """The rows of a CSV file by the names of its columns; every value is a text."""
+    rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        names = next(rows, [])
+        if len(set(names)) < len(names):
+            raise InputError(f"{path}: line 1 names a column twice; give each a name of its own")
+        for row in filter(None, rows):
+            place = f"line {rows.line_num}"
+            with bad.record():
+                if len(row) != len(names):
+                    raise InputError(f"{path}: {place} ends a row of {len(row)} values, not {len(names)}; correct it")
+                yield Entry(dict(zip(names, row, strict=True)), str(path), place)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {rows.line_num} is not CSV ({error}); give commas and quoted texts") from None
+
+
 def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        return (_unpacked(raw, path) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; give a JSON file in UTF-8") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: this is not a whole gzip file ({error}); give it unpacked or whole") from None
     except OSError as error:
         raise InputError(f"{path}: it cannot be read ({error.strerror}); give a readable file") from None
+
+
+def _unpacked(raw: bytes, path: Path) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+        found = file.read(LIMIT + 1)
+    if len(found) > LIMIT:
+        raise InputError(f"{path}: this unpacks to more than {LIMIT >> 30} GiB; give it unpacked")
+    return found
 
 
 def _parsed(text: str) -> Any:

@@ -47,7 +47,9 @@ def _took(store: Store) -> dict[tuple[Any, ...], list[Took]]:
     for name in _some(store.names()):
         if store.has(name):
             config, result = store.config(name), store.result(name)
-            with contextlib.suppress(KeyError, TypeError):  # what is no cell is told elsewhere
+            with contextlib.suppress(
+                KeyError, TypeError, ValueError, ArithmeticError, AttributeError
+            ):  # what is no cell is told elsewhere
                 measured = _measured(config["settings"]["training"], result)
                 for kind in _kinds(config):
                     found[kind].append(measured)

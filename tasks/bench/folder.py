@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+import io
 import itertools
 import json
 import shutil
@@ -23,6 +24,8 @@ Json = dict[str, Any]
 FILES = ("config.json", "result.json", "log.json", "adapter")
 RECORDS = ".jsonl.gz"
 """How the name of a split's records ends."""
+LIMIT = 2**30
+"""Bytes that a file of records may unpack to: a small one can ask for all memory there is."""
 
 
 def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None:
@@ -67,7 +70,7 @@ def records(path: str) -> list[Json]:
     """
     # Of ten thousand cells, making paths and parsing line by line take longer than the disk.
     with _told(path), open(path, "rb") as file:  # noqa: PTH123
-        return _objects(json.loads(b"[%b]" % b",".join(gzip.decompress(file.read()).splitlines())))
+        return _objects(_whole(b"[%b]" % b",".join(unpacked(file.read()).splitlines())))
 
 
 def some_records(path: str, count: int) -> list[Json]:
@@ -76,8 +79,36 @@ def some_records(path: str, count: int) -> list[Json]:
     Raises:
         InputError: they are not what was written.
     """
-    with _told(path), gzip.open(path, "rt", encoding="utf-8") as file:
-        return _objects([json.loads(line) for line in itertools.islice(file, count)])
+    with _told(path), gzip.open(path, "rb") as file:
+        lines = (file.readline(LIMIT) for _ in range(count))
+        return _objects([_whole(line) for line in itertools.takewhile(bool, lines)])
+
+
+def unpacked(packed: bytes) -> bytes:
+    """What a file of records holds.
+
+    Raises:
+        OSError: it is not gzipped.
+        EOFError: it is not whole.
+        zlib.error: it is damaged.
+        ValueError: it holds more than any split does.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        found = file.read(LIMIT + 1)
+    if len(found) > LIMIT:
+        raise ValueError(f"it unpacks to more than {LIMIT >> 20} MiB")
+    return found
+
+
+def _whole(text: bytes) -> Any:
+    """JSON without half a character, which no file could take."""
+    value = json.loads(text)
+    if b"\\ud" in text or b"\\uD" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character") from None
+    return value
 
 
 def _objects(found: list[Any]) -> list[Json]:
@@ -93,7 +124,7 @@ def read(path: str) -> Json:
         InputError: it is none.
     """
     with _told(path), open(path, "rb") as file:  # noqa: PTH123
-        value = json.loads(file.read())
+        value = _whole(file.read())
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no object: remove its folder, and the cell runs again")
     return value

@@ -3,8 +3,8 @@
 import sys
 import unicodedata
 
-FORMULAS = ("=", "+", "-", "@")
-"""What a spreadsheet takes for the beginning of a formula."""
+FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for the beginning of a formula; in some languages wide letters, too."""
 
 
 def visible(text: str) -> str:

@@ -115,7 +115,7 @@ class Store:
 
     def _result(self, path: str) -> Json:
         result = folder.read(path)
-        if not isinstance(result.get("facts"), dict) or result["facts"].get("status") not in RANK:
+        if not isinstance(result.get("facts"), dict) or result["facts"].get("status") not in [*RANK]:
             raise InputError(f"{path} says no status: remove its folder, and the cell runs again")
         if isinstance(code := result.get("code"), dict):  # most cells share it
             result["code"] = self._codes.setdefault(json.dumps(code), code)
@@ -139,6 +139,8 @@ class Store:
             return []
         try:
             return rows_of(name, self.config(name), self.result(name))
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{self.cells / name} is no cell ({error!r}): remove it, and the cell runs again"

@@ -21,6 +21,7 @@ The file named after a tier also holds what a single cell of that tier gets, so 
 
 import functools
 import itertools
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ AXES = {"tasks": "task", "datasets": "dataset", "backbones": "backbone", "method
 """The lists of a grid, and what each chooses."""
 VARIED = "settings"
 """One more list of a grid: tables of settings, each of which makes cells of its own."""
+MOST = 100_000
+"""Cells of a suite: a short file can ask for more than anybody will ever compute."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def read(name: str) -> Suite:
 def _parsed(path: Path, _modified: int) -> Suite:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        repr(document)  # numbers of more digits than can be shown are none of TOML's
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: this is not TOML ({error}); correct it") from None
     _known(document, ("tier", "grid", "set"), str(path))
     suite = Suite(
@@ -102,6 +106,7 @@ def _parsed(path: Path, _modified: int) -> Suite:
             _check_entries(path, key, grid.get(key, ()))
         if not all(isinstance(each, dict) for each in grid.get(VARIED, ())):
             raise InputError(f"{path}: settings of a [[grid]] is a list of tables, as [{{ method.length = 4 }}]")
+    _check_size(path, suite.grids)
     if not isinstance(suite.tier, str):
         raise InputError(f"{path}: tier is {suite.tier!r}; give a string")
     for each in suite.sets:
@@ -110,6 +115,11 @@ def _parsed(path: Path, _modified: int) -> Suite:
             raise InputError(f'{path}: [[set]] when is no table; write for example when = {{ method = "lora" }}')
         _known(when, AXES.values(), f"{path}: [[set]] when")
     return suite
+
+
+def _check_size(path: Path, grids: Iterable[Mapping[str, Sequence[Any]]]) -> None:
+    if (count := sum(math.prod(map(len, grid.values())) for grid in grids)) > MOST:
+        raise InputError(f"{path}: its grids make {count:,} cells, where {MOST:,} are allowed; divide it")
 
 
 def _check_entries(path: Path, key: str, values: Iterable[Any]) -> None:

@@ -148,6 +148,8 @@ class Task(abc.ABC):
     """The backbone of a command that names none."""
     aliases: ClassVar[Mapping[str, str]] = {}
     """What else a data set is called, and its name here."""
+    apart: ClassVar[frozenset[str]] = frozenset()
+    """Data sets that are no part of the summary."""
 
     def rules(self, run: Any) -> Rules:
         """The protocol."""

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks._vtab_files import Picture
-from tasks._vtab_sets import DATASETS
+from tasks._vtab_sets import DATASETS, OWN
 from tasks.bench.golden import Case, scored
 from tasks.metrics import vtab_means
 
@@ -40,7 +40,7 @@ def _means(accuracies: tuple[float, ...]) -> Mapping[str, float | None]:
 _SHOWN = [Picture(f"{n}.png", Path(f"{n}.png"), label) for n, label in enumerate(LABELS)]
 
 CASES = (
-    Case("accuracy", "a count by hand", OFFICIAL, partial(scored, "vtab", "cifar", _SHOWN, SAID), tuple(DATASETS)),
+    Case("accuracy", "a count by hand", OFFICIAL, partial(scored, "vtab", "cifar", _SHOWN, SAID), (*DATASETS, OWN)),
     Case("accuracy by evaluate", "a count by hand", OFFICIAL, _metric),
     Case("mean of groups", "the table of Convpass", CONVPASS_MEANS, partial(_means, CONVPASS), tolerance=0.00501),
     Case("mean of nineteen", "the table of SSF", SSF_MEANS, partial(_means, SSF), tolerance=0.00501),

@@ -10,6 +10,7 @@ import gzip
 import json
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Frequencies:
         phrases = document.value.get("phrases")
         pictures = document.integer("pictures")
         fits = isinstance(phrases, dict) and all(type(n) is int and 1 <= n <= pictures for n in phrases.values())
-        if not fits:
+        if not fits or re.search("[\ud800-\udfff]", "".join(phrases)):
             raise InputError(f"{path}: 'phrases' is no object of counts up to {pictures}: write the file anew")
         return cls({tuple(phrase.split(" ")): float(count) for phrase, count in phrases.items()}, pictures)
 

@@ -163,7 +163,7 @@ def test_a_setting_for_one_method_leaves_the_others_alone(capsys, tmp_path):
 
 
 def test_an_unknown_suite_names_the_known(capsys):
-    assert "choose one of mini, mini-all, paper, pocket" in refused(capsys, tasks_command("plan", "maxi"))
+    assert "choose one of mini, mini-all, mini_rates, paper, pocket" in refused(capsys, tasks_command("plan", "maxi"))
 
 
 def test_plan_runs_nothing(capsys, tmp_path):

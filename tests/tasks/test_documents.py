@@ -1,13 +1,15 @@
 """JSON and JSON lines: what cannot be read is refused or left out with its place, never half read."""
 
+import csv
 import gzip
+import io
 import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.bench.documents import Tolerance, read_json, read_lines
+from tasks.bench.documents import Tolerance, read_json, read_lines, read_records
 from tasks.bench.errors import InputError
 
 values = st.recursive(
@@ -79,3 +81,45 @@ def test_numbers_of_many_digits_are_one_sentence(tmp_path):
     bad = Tolerance(1)
     assert list(read_lines(path, bad)) == []
     assert bad.left_out == [f"{path}: line 1: a number has too many digits to be read; give a smaller one"]
+
+
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8), min_size=3, max_size=3)
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_tables_come_back_as_python_wrote_them(tmp_path_factory, rows):
+    made = io.StringIO(newline="")
+    csv.writer(made).writerows([["a", "b", "c"], *rows])
+    path = tmp_path_factory.mktemp("tables") / "x.csv.gz"
+    path.write_bytes(gzip.compress(made.getvalue().encode()))
+    assert [list(entry.value.values()) for entry in read_records(path, Tolerance(0))] == rows
+
+
+def test_a_broken_row_is_named_or_left_out(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('a,b\n1,"2\n3"\n4\n5,6\n')
+    with pytest.raises(
+        InputError, match=r"x.csv: line 4 ends a row of 1 values, not 2; correct it, or pass --skip-bad N"
+    ):
+        list(read_records(path, Tolerance(0)))
+    bad = Tolerance(1)
+    assert [entry.value for entry in read_records(path, bad)] == [{"a": "1", "b": "2\n3"}, {"a": "5", "b": "6"}]
+    assert len(bad.left_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,a\n1,2\n", "line 1 names a column twice"),
+        ('a,b\n"1"x,2\n', "line 2 is not CSV"),
+        ('a,b\n"1,2\n', "line 2 is not CSV"),
+        (f"a,b\n{'x' * 200_000},2\n", "line 2 is not CSV"),
+    ],
+)
+def test_what_is_no_table_is_refused(text, said, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"x.csv: {said}"):
+        list(read_records(path, Tolerance(0)))

@@ -5,6 +5,7 @@ import json
 import math
 
 import datasets
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -59,8 +60,17 @@ def test_every_form_of_a_file_is_read_alike(tmp_path):
     ]
     whole = json.dumps(records)
     lines = "\n".join(json.dumps(record) for record in records)
+    table = pd.DataFrame(records).fillna("").to_csv(index=False)
     found = []
-    for name, text in (("a.json", whole), ("b.json.gz", whole), ("c.jsonl", lines), ("d.jsonl.gz", lines)):
+    forms = {
+        "a.json": whole,
+        "b.json.gz": whole,
+        "c.jsonl": lines,
+        "d.jsonl.gz": lines,
+        "e.csv": table,
+        "f.csv.gz": table,
+    }
+    for name, text in forms.items():
         path = tmp_path / name
         path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
         found.append(files.read(path, "alpaca"))

@@ -252,7 +252,7 @@ def a_linked_cell(store: Store, name: str) -> str:
 
 def half_a_letter(store: Store, name: str) -> str:
     edited("result.json", '"last step"', '"\\ud800"', "")(store, name)
-    return "is no cell (UnicodeEncodeError"
+    return "result.json cannot be read (it holds half a character)"
 
 
 @pytest.mark.parametrize("seed", [1, 2])  # a cell that both have, and one that is new

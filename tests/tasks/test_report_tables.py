@@ -322,6 +322,7 @@ def test_many_sets_are_summed_up_by_both_means_and_parts_never_are(tmp_path):
     part = [*whole[:-1], vtab("smallnorb_ele", 18.0, facts={"status": "partial"})]
     assert summed("part", *part) == ["lora", "3.00", "8.50", "", "", "", "18/19"]
     assert summed("one", vtab("dtd", 1.0)) == []
+    assert summed("own", *whole, vtab("own", 99.0)) == summed("whole again", *whole)
     chosen = [vtab("cifar", 1.0, facts={"selection": "TEST-SELECTED: best"}), *whole[1:]]
     assert summed("chosen", *chosen) == ["lora", "", "8.50", "14.50", "", "", "18/19"]
 

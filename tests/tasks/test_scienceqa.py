@@ -237,7 +237,7 @@ def test_a_cell_runs_and_its_table_shows_what_was_scored(sciences, tmp_path, sco
     cell = run(config, store)
     header = tables(store, [cell.name]).splitlines()[2]
     assert " accuracy ↑" in header
-    assert ("accuracy_likelihood ↑" in header) == (scoring != "generate")
+    assert ("accuracy_likelihood ↑" in header) == (scoring == "both")  # alone, it is the accuracy
     facts = cell.result["facts"]
     assert facts["protocol"].endswith("likeliest answer" if scoring == "likelihood" else "dialect strict")
     assert (facts["status"], facts["step0_distance"]) == ("partial", 0.0)
@@ -295,7 +295,7 @@ def test_score_reads_texts_and_numbers_of_the_test_split(capsys, tmp_path):
     scores, told = score(capsys, *arguments)
     assert scores["accuracy"] == scores["Avg"] == 75.0
     assert (scores["IMG"], scores["TXT"], scores["NAT"], scores["extract_fail"]) == (50.0, 100.0, 75.0, 25.0)
-    assert told == "1 of 4 questions have no prediction and count as wrong, first test3\n"
+    assert told == "1 of 4 questions have no prediction and count as wrong, first 'test3'\n"
     assert score(capsys, *arguments, "--dialect", "llava")[0]["accuracy"] == 50.0
     official = score(capsys, *arguments, "--dialect", "official")[0]
     assert official["extract_fail"] == 50.0

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,3 +217,52 @@ def test_without_the_hub_the_remedy_is_named(monkeypatch):
 def test_real_files_have_every_span_in_place(shared: Path, name, dataset, count, unanswerable):
     found, bad = files.questions(read_json(shared / f"data/squad/{name}.json.gz"), dataset)
     assert (len(found), sum(not q.answers for q in found), bad) == (count, unanswerable, [])
+
+
+OWN = {"context": "Mira owns the red ball. Tobin owns the red box.", "question": "What does Mira own?"}
+
+
+@pytest.mark.parametrize("name", ["own.jsonl", "own.csv", "own.jsonl.gz"])
+def test_questions_of_your_own_are_found_in_their_context(name, tmp_path):
+    rows = [OWN | {"answer": "the red ball"}, OWN | {"question": "Who owns the red box?", "answer": "Tobin"}]
+    path = tmp_path / name
+    made = pd.DataFrame(rows)
+    made.to_csv(path, index=False) if ".csv" in name else made.to_json(path, orient="records", lines=True)
+    found, _ = files.read(path, "v1.1")
+    assert [(q.question, q.answers, q.starts) for q in found] == [
+        ("What does Mira own?", ("the red ball",), (10,)),
+        ("Who owns the red box?", ("Tobin",), (24,)),
+    ]
+    assert {q.title for q in found} == {OWN["context"]}  # one passage is never divided
+    assert len({q.id for q in found}) == 2
+
+
+def test_your_own_may_say_where_and_that_there_is_no_answer(tmp_path):
+    path = tmp_path / "own.jsonl"
+    rows = [
+        OWN | {"answer": "red", "answer_start": 39, "id": "a", "title": "t"},
+        OWN | {"question": "Who sleeps?", "answer": ""},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, _ = files.read(path, "v2.0")
+    assert [(q.starts, q.title) for q in found] == [((39,), "t"), ((), OWN["context"])]
+    with pytest.raises(InputError, match=r"line 2: there is no answer, which v1.1 does not know; pass --dataset v2.0"):
+        files.read(path, "v1.1")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (OWN | {"answer": "the blue ball"}, "'the blue ball' does not stand in its context there"),
+        (OWN | {"answer": "Mira", "answer_start": 3}, "'Mira' does not stand in its context there"),
+        (OWN | {"answer": "Mira", "answer_start": -1}, "'Mira' does not stand in its context there"),
+        (OWN, "there is no 'answer'"),
+        ([], "there is no 'context'"),
+    ],
+)
+def test_your_own_without_its_answer_is_refused_with_its_place(row, said, tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(OWN | {"answer": "Mira"}) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=f"own.jsonl: line 2: {said}"):
+        files.read(path, "v1.1")
+    assert len(files.read(path, "v1.1", skip_bad=1)[0]) == 1

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score
 
+import zeroinit
 from tasks import _vtab_files as files
 from tasks.__main__ import app
 from tasks._vtab_sets import DATASETS
+from tasks.backbones import vit
 from tasks.bench import commandline
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice
@@ -342,3 +344,24 @@ def test_the_paper_suite_is_every_set_three_times_and_chosen_by_equal_trials():
     assert {(run.training.epochs, run.training.batch_size, run.task.protocol) for run in cells} == {
         (100, 64, "val-select")
     }
+
+
+def test_pictures_of_your_own_are_a_set_of_their_own(folders, tmp_path):
+    config = configured("zero_init", dataset="own", data=folders)
+    data = tasks.get("vtab").load(config)
+    assert len(data.fit) + len(data.tune) + len(data.report) == 30
+    store = Store(tmp_path / "r")
+    made = run(config, store)
+    assert made.result["facts"]["status"] == "done"  # nothing of it is left out
+    model = vit.encoder("mini").model
+    model.reset_classifier(3)
+    zeroinit.load(model, store.cells / config.cell / "adapter")  # its head with it
+    assert len(zeroinit.gates(model)) == 4
+
+
+@pytest.mark.parametrize("flags", [{}, {"data": "empty"}])
+def test_your_own_without_class_folders_is_refused(flags, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    given = [f"--{key}={tmp_path / value}" for key, value in flags.items()]
+    assert commandline.main("vtab", ["--dataset", "own", "--results", str(tmp_path / "r"), *given]) == 2
+    assert "folder of pictures for each class: " in capsys.readouterr().err

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.bench.errors import InputError
+from tasks.bench.report.found import Found
 from tasks.bench.report.tables import Line, Table
 from tasks.bench.significance import difference, holm, is_exact
 from tasks.bench.stats import LEVEL, detectable, detectable_alone
@@ -114,7 +116,7 @@ def _detectable(known: Examples, best: Sequence[Line]) -> float | None:
 
 def examples(table: Table, store: Store) -> dict[str, Examples]:
     """The headline metrics that are means over examples, on the examples that all rivals have."""
-    told = {line: [_answers(table, store.records(cell.name, "report")) for cell in line.cells] for line in table.rivals}
+    told = {line: [_answers(table, store, cell) for cell in line.cells] for line in table.rivals}
     found = {}
     for metric in table.metrics:
         lines = {line: seeds for line, seeds in told.items() if line.spread(metric)}
@@ -130,18 +132,36 @@ class _Answers(NamedTuple):
     terms: dict[str, Scores]
 
 
-def _answers(table: Table, records: Sequence[Record]) -> _Answers:
+def _answers(table: Table, store: Store, cell: Found) -> _Answers:
+    records = store.records(cell.name, "report")
+    try:
+        return _weighed(table, records)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        place = store.cells / cell.name
+        raise InputError(
+            f"{place}/report.jsonl.gz holds no records of {table.name} ({error!r}): remove its folder, and the cell "
+            "runs again"
+        ) from None
+
+
+def _weighed(table: Table, records: Sequence[Record]) -> _Answers:
     terms = {metric: table.task.terms(records, metric) for metric in table.metrics}
     arrays = {
         metric: np.fromiter(itertools.chain.from_iterable(parts), float).reshape(-1, 2)
         for metric, parts in terms.items()
         if parts is not None
     }
-    return _Answers([record["id"] for record in records], arrays)
+    ids = [record["id"] for record in records]
+    if not all(isinstance(name, str) for name in ids):
+        raise TypeError("an id is no text")
+    return _Answers(ids, arrays)
 
 
 def _aligned(table: Table, metric: str, lines: Mapping[Line, Sequence[_Answers]]) -> Examples | None:
-    """Everything in one order of examples; None where they weigh differently, as by two tokenizers, or none is left."""
+    """Everything in one order of examples.
+
+    None where they weigh differently, as by two tokenizers, where one is not finite, or none is left.
+    """
     cells = [answers for seeds in lines.values() for answers in seeds]
     shared = cells[0].ids
     if any(answers.ids != shared for answers in cells):
@@ -150,6 +170,8 @@ def _aligned(table: Table, metric: str, lines: Mapping[Line, Sequence[_Answers]]
     terms = {line: np.stack([_ordered(answers, metric, shared) for answers in seeds]) for line, seeds in lines.items()}
     weights = next(iter(terms.values()))[0, :, 1]
     if not weights.sum() or any((part[:, :, 1] != weights).any() for part in terms.values()):
+        return None
+    if (weights < 0).any() or not all(np.isfinite(part).all() for part in terms.values()):
         return None
     turned = table.better(metric)
     sign = turned(1.0)

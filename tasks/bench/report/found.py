@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.bench import folder
+from tasks.bench.errors import InputError
+from tasks.bench.report import shape
 from tasks.bench.store import FINISHED, Store, outdated
 
 
@@ -64,7 +66,14 @@ def read(store: Store, names: Iterable[str] | None = None) -> Iterator[Found]:
             result = store.result(name)
             status = result["facts"]["status"]
             state = "stale" if status in FINISHED and outdated(result) else status
-            yield Found(name, state, store.config(name), result["facts"], result["splits"], result["notes"])
+            config = store.config(name)
+            _refuse(f"{store.cells / name}", shape.of_cell(config, result))
+            yield Found(name, state, config, result["facts"], result["splits"], result["notes"])
+
+
+def _refuse(place: str, wrong: Iterator[str]) -> None:
+    if first := next(wrong, ""):
+        raise InputError(f"{place} is no cell ({first}): remove its folder, and the cell runs again")
 
 
 def some_records(store: Store, cell: Found, count: int) -> list[dict[str, Any]]:
@@ -73,7 +82,9 @@ def some_records(store: Store, cell: Found, count: int) -> list[dict[str, Any]]:
     Raises:
         InputError: they are not what was written.
     """
-    return folder.some_records(f"{store.cells}/{cell.name}/report.jsonl.gz", count)
+    found = folder.some_records(f"{store.cells}/{cell.name}/report.jsonl.gz", count)
+    _refuse(f"{store.cells}/{cell.name}", (f"record {n} has no id" for n, each in enumerate(found) if "id" not in each))
+    return found
 
 
 def log(store: Store, cell: Found) -> dict[str, Any]:
@@ -83,4 +94,8 @@ def log(store: Store, cell: Found) -> dict[str, Any]:
         InputError: it is not what was written.
     """
     path = store.cells / cell.name / "log.json"
-    return folder.read(str(path)) if path.exists() else {}
+    if not path.exists():
+        return {}
+    found = folder.read(str(path))
+    _refuse(str(path.parent), shape.of_log(found))
+    return found

@@ -199,7 +199,7 @@ def _summary(tables: Sequence[Table]) -> Summary | None:
     for label, values in rows.items():
         summary = task.summary(values)
         figures = [number(summary[name], f"{summary[name] or 0.0:.2f}") for name in names]
-        count = number(len(values), f"{len(values)}/{len(task.datasets)}")
+        count = number(len(values), f"{len(values)}/{len(set(task.datasets) - task.apart)}")
         lines.append([word(label), *figures, count])
     columns = [Column("method", words=True), *(Column(name) for name in names), Column("sets")]
     title = f"{shared['task']}, over its data sets"
@@ -212,6 +212,8 @@ def _whole(label: str, tables: Sequence[Table]) -> dict[str, float]:
     """The first headline metric of each data set that was reported whole and chosen on no report split."""
     found = {}
     for table in tables:
+        if table.shared["dataset"] in table.task.apart:
+            continue
         line = _line(table, label)
         value = _value(table, label)
         if line is not None and value is not None and not any(cell.partial for cell in line.cells):

@@ -1,8 +1,9 @@
 """Numbers of others beside ours: with their source and known defects, and what keeps them from being compared."""
 
 import csv
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ FILE = Path(__file__).parents[3] / "results/published.csv"
 """It comes with a clone, not with an installed package."""
 
 NOTE = "Numbers of others as they were printed, never averaged with ours."
+COLUMNS = ("task", "dataset", "metric", "value", "method", "source", "weights", "normalisation", "selection", "note")
 SAID = ("method", "weights", "normalisation", "selection", "source", "note")
 
 
@@ -58,24 +60,45 @@ def read(path: Path = FILE) -> Numbers:
     """The file; nothing where it is not there.
 
     Raises:
-        InputError: a line of it has no number.
+        InputError: it is no table of published numbers, or a line of it has no number.
     """
     if not path.is_file():
         return Numbers({})
     groups: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
     said: dict[tuple[str, ...], dict[str, str]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for number_, row in enumerate(csv.DictReader(file), 2):
-            name = (row["task"], row["dataset"], row["method"], row["source"], row["selection"])
-            said.setdefault(name, row)
-            try:
-                groups[name][row["metric"]] = float(row["value"])
-            except ValueError:
-                raise InputError(f"{path}, line {number_}: {row['value']!r} is no number; correct it") from None
+    for number_, row in enumerate(_rows(path), 2):
+        name = (row["task"], row["dataset"], row["method"], row["source"], row["selection"])
+        said.setdefault(name, row)
+        groups[name][row["metric"]] = _finite(row["value"], f"{path}, line {number_}")
     found: dict[tuple[str, str], list[Published]] = defaultdict(list)
     for name, values in groups.items():
         found[name[0], name[1]].append(Published(said[name], values))
     return Numbers(found)
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    """The lines by column, each with as many values as there are columns."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if missing := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
+                raise InputError(f"{path} has no column {missing[0]!r}; give {', '.join(COLUMNS)}")
+            for row in reader:
+                if None in row or None in row.values():
+                    raise InputError(f"{path}, line {reader.line_num}: give as many values as there are columns")
+                yield row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a CSV file in UTF-8") from None
+
+
+def _finite(text: str, place: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{place}: {text!r} is no number; correct it")
+    return value
 
 
 def _sheet(table: Table, rows: Sequence[Published]) -> Sheet:
