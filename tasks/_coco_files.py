@@ -8,7 +8,6 @@
 Any of the files may be gzipped. Results and references of `score` are in the official formats.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from tasks._unpacked import unpacked
 from tasks.bench import decode, hub
-from tasks.bench.documents import Entry, Tolerance, packed_or_not, read_json, read_lines
+from tasks.bench.documents import Entry, Tolerance, is_there, packed_or_not, read_json, read_lines
 from tasks.bench.errors import InputError
 
 HUB = "yerevann/coco-karpathy"
@@ -141,7 +140,7 @@ class Shelf:
         """
         for root in self.roots:
             for name in names:
-                if os.path.isfile(root / name):  # noqa: PTH113 - False too for a name that no file can have
+                if is_there(root / name):
                     return root / name
         raise InputError(
             f"{entry.place}: there is no picture {names[0]} in {self.folder}; name the folder of pictures with --data"

@@ -18,7 +18,7 @@ from typing import Any
 
 from tasks._unpacked import unpacked
 from tasks.bench import cache, decode, hub
-from tasks.bench.documents import Entry, Tolerance, packed_or_not, read_json, read_lines
+from tasks.bench.documents import Entry, Tolerance, is_there, packed_or_not, read_json, read_lines
 from tasks.bench.errors import InputError
 from tasks.metrics.scienceqa_rules import GRADES, LETTERS, SUBJECTS, Labels
 
@@ -73,10 +73,10 @@ class _Beside:
             return None
         inside = given if "/" in given else f"images/{split}/{name}/{given}"
         path = self.folder / inside
-        if self.pictures and not os.path.isfile(path):  # noqa: PTH113 - False too for a name that no file can have
+        if self.pictures and not is_there(path):
             archive = self.folder / f"images_{split}.tar"
             path = unpacked(archive) / inside if archive.is_file() else path
-            if not os.path.isfile(path):  # noqa: PTH113
+            if not is_there(path):
                 raise InputError(f"{entry.place}: its picture {path} is not there; add it")
         return path
 

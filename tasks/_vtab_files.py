@@ -12,7 +12,6 @@ the split files and of some pictures.
 import contextlib
 import hashlib
 import lzma
-import os
 import sys
 import zipfile
 import zlib
@@ -23,7 +22,7 @@ from pathlib import Path
 from tasks._vtab_sets import DATASETS, OWN
 from tasks.bench import cache, decode, hub, splits
 from tasks.bench.config import digest
-from tasks.bench.documents import Tolerance
+from tasks.bench.documents import Tolerance, is_there
 from tasks.bench.errors import InputError
 
 SIZES = {"train800": 800, "val200": 200, "train800val200": 1000}
@@ -169,11 +168,7 @@ def pinned(pack: Path, size: int = 16) -> dict[str, Path]:
     """What tells one pack from another: its split files, and some pictures, always the same ones."""
     files = split_files(pack)
     pictures = [picture for name in ("train800val200", "test") for picture in split(files[name], bad=Tolerance(10**9))]
-    return files | {p.id: p.path for p in splits.sample(pictures, size, lambda p: p.id) if _is_there(p.path)}
-
-
-def _is_there(path: Path) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 - False too for a name that no file can have
+    return files | {p.id: p.path for p in splits.sample(pictures, size, lambda p: p.id) if is_there(p.path)}
 
 
 def fingerprint(pack: Path) -> str:

@@ -15,7 +15,6 @@ Published, test, BLEU-4 / CIDEr (LLaMA-Adapter V2, table 3; its authors say that
 text leaves open which split that is; `--set report=val` reports Karpathy's val.
 """
 
-import os
 import statistics
 import sys
 from collections import Counter
@@ -28,7 +27,7 @@ from tasks import _coco_files as files
 from tasks._coco_files import KARPATHY, SIZES, Picture
 from tasks.bench import splits
 from tasks.bench.config import BASELINES, Run, digest
-from tasks.bench.documents import read_json
+from tasks.bench.documents import is_there, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Score, Task, Term
 from tasks.metrics import caption_rules as rules
@@ -58,7 +57,7 @@ class Fields:
             if getattr(self, name) is not None and getattr(self, name) < bound:
                 raise InputError(f"{name} is {getattr(self, name)}: give {bound} or more")
         splits.check_shares(tune_share=self.tune_share, report_share=self.report_share)
-        if self.cider_df is not None and not os.path.isfile(self.cider_df):  # noqa: PTH113 - not of any name
+        if self.cider_df is not None and not is_there(Path(self.cider_df)):
             raise InputError(f"cider_df is {self.cider_df}, which is no file: write one with python -m tasks._cider_df")
 
 

@@ -1,11 +1,11 @@
 """A picture file as RGB pixels, or refused with a sentence."""
 
-import os
 import warnings
 from pathlib import Path
 
 from PIL import Image
 
+from tasks.bench.documents import is_there
 from tasks.bench.errors import InputError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -34,7 +34,7 @@ def any_colors(path: Path) -> Image.Image:
 
 
 def _decoded(path: Path) -> Image.Image:
-    if not os.path.isfile(path):  # noqa: PTH113 - False too for a name that no file can have
+    if not is_there(path):
         raise InputError(f"{path}: there is no such picture; give the pictures whole")
     try:
         with warnings.catch_warnings():

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -117,6 +118,11 @@ class Tolerance:
 
 class _TwiceError(ValueError):
     """A key that an object has twice; JSON's readers would keep the last one in silence."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file; not, too, where no file can have that name."""
+    return os.path.isfile(path)  # noqa: PTH113 - a path's own `is_file` raises there
 
 
 def packed_or_not(name: str, *folders: Path) -> Path | None:
