@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks._unpacked import unpacked
 from tasks.bench import decode, hub
-from tasks.bench.documents import Entry, Tolerance, is_there, packed_or_not, read_json, read_lines
+from tasks.bench.documents import Entry, Tolerance, is_folder, is_there, packed_or_not, read_json, read_lines
 from tasks.bench.errors import InputError
 
 HUB = "yerevann/coco-karpathy"
@@ -129,7 +129,7 @@ class Shelf:
         self.folder = folder
         tar = folder / "images.tar"
         tops = [folder, folder / "images", *([unpacked(tar)] if tar.is_file() else [])]
-        inside = [path for top in tops if top.is_dir() for path in sorted(top.iterdir()) if path.is_dir()]
+        inside = [path for top in tops if top.is_dir() for path in sorted(top.iterdir()) if is_folder(path)]
         self.roots = [*tops, *inside]
 
     def find(self, entry: Entry, *names: str) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from tasks.bench.choose import Chosen
 from tasks.bench.config import Run
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.host import Host
-from tasks.bench.task import Data, Reader, Record, Task, faults
+from tasks.bench.task import Data, Reader, Record, Score, Task, faults
 from tasks.bench.train import History
 
 
@@ -113,7 +114,7 @@ def describe(
             "n_expected": data.expected if split == "report" else len(part.records),
             "eval_seconds": round(part.seconds, 3),
             **faults(part.records),
-            "scores": {k: list(v) for k, v in task.metrics(part.records, config.dataset).items()},
+            "scores": _scores(task.metrics(part.records, config.dataset)),
         }
         for split, part in parts.items()
     }
@@ -134,6 +135,18 @@ def describe(
             "peeks": list(history.peeks),
         },
     )
+
+
+def _scores(scores: Mapping[str, Score]) -> dict[str, list[float | None]]:
+    """Each number and its standard error.
+
+    Raises:
+        CellError: one is none, as after training that ended far off.
+    """
+    for name, numbers in scores.items():
+        if not all(math.isfinite(number) for number in numbers if number is not None):
+            raise CellError(f"{name} came out as {numbers.value}, with a standard error of {numbers.stderr}")
+    return {name: list(numbers) for name, numbers in scores.items()}
 
 
 def failed(config: Run, error: BaseException) -> Cell:

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.bench.errors import InputError
-
-LIMIT = 2**30
-"""Bytes that a gzip file may unpack to: a small one can ask for all memory there is."""
+from tasks.bench.gzipped import unpacked
 
 
 class BadRecordError(InputError):
@@ -125,6 +123,11 @@ def is_there(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - a path's own `is_file` raises there
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; not, too, at the end of a link that no folder can have the name of."""
+    return os.path.isdir(path)  # noqa: PTH112 - a path's own `is_dir` raises there
+
+
 def packed_or_not(name: str, *folders: Path) -> Path | None:
     """The first file of that name in some folders, plain or gzipped; None where there is none."""
     places = (folder / (name + end) for folder in folders for end in ("", ".gz"))
@@ -209,21 +212,15 @@ def _read_table(path: Path, bad: Tolerance) -> Iterator[Entry]:
 def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
-        return (_unpacked(raw, path) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        return (unpacked(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; give a JSON file in UTF-8") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: this is not a whole gzip file ({error}); give it unpacked or whole") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; give it unpacked") from None
     except OSError as error:
         raise InputError(f"{path}: it cannot be read ({error.strerror}); give a readable file") from None
-
-
-def _unpacked(raw: bytes, path: Path) -> bytes:
-    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
-        found = file.read(LIMIT + 1)
-    if len(found) > LIMIT:
-        raise InputError(f"{path}: this unpacks to more than {LIMIT >> 30} GiB; give it unpacked")
-    return found
 
 
 def _parsed(text: str) -> Any:

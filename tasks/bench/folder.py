@@ -3,16 +3,17 @@
 import contextlib
 import gzip
 import hashlib
-import io
 import itertools
 import json
+import math
 import shutil
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.bench.errors import InputError
+from tasks.bench.gzipped import LIMIT, unpacked
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +25,6 @@ Json = dict[str, Any]
 FILES = ("config.json", "result.json", "log.json", "adapter")
 RECORDS = ".jsonl.gz"
 """How the name of a split's records ends."""
-LIMIT = 2**30
-"""Bytes that a file of records may unpack to: a small one can ask for all memory there is."""
 
 
 def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None:
@@ -84,25 +83,16 @@ def some_records(path: str, count: int) -> list[Json]:
         return _objects([_whole(line) for line in itertools.takewhile(bool, lines)])
 
 
-def unpacked(packed: bytes) -> bytes:
-    """What a file of records holds.
-
-    Raises:
-        OSError: it is not gzipped.
-        EOFError: it is not whole.
-        zlib.error: it is damaged.
-        ValueError: it holds more than any split does.
-    """
-    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-        found = file.read(LIMIT + 1)
-    if len(found) > LIMIT:
-        raise ValueError(f"it unpacks to more than {LIMIT >> 20} MiB")
-    return found
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds {text}, which nothing can be computed with")
+    return value
 
 
-def _whole(text: bytes) -> Any:
-    """JSON without half a character, which no file could take."""
-    value = json.loads(text)
+def _whole(text: bytes, number: Callable[[str], float] | None = None) -> Any:
+    """JSON without half a character, which no file could take, and without what only Python calls a number."""
+    value = json.loads(text, parse_float=number, parse_constant=_finite)
     if b"\\ud" in text or b"\\uD" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -124,7 +114,7 @@ def read(path: str) -> Json:
         InputError: it is none.
     """
     with _told(path), open(path, "rb") as file:  # noqa: PTH123
-        value = _whole(file.read())
+        value = _whole(file.read(), _finite)
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no object: remove its folder, and the cell runs again")
     return value

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.bench import folder
+from tasks.bench import gzipped
 from tasks.bench import task as tasks
 from tasks.bench.config import name_of
 from tasks.bench.errors import InputError
@@ -97,7 +97,7 @@ def _records(path: Path, digest: str | None) -> tuple[list[Record], list[str]]:
         InputError: they cannot be read.
     """
     try:
-        text = folder.unpacked(path.read_bytes())
+        text = gzipped.unpacked(path.read_bytes())
         records = [json.loads(line) for line in text.decode().split("\n") if line]
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error})") from None

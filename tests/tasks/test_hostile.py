@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import math
 import pickle
 import random
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,19 +16,23 @@ import torch
 import zeroinit
 from tasks import _coco_files, _instruct_files, _judge, _scienceqa_files, _squad_files, _vtab_files
 from tasks._unpacked import unpacked
-from tasks.bench import cache, decode, documents, folder, plain
+from tasks.bench import cache, decode, gzipped, plain
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice, parse_settings
 from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
+from tasks.bench.planned import Planned
 from tasks.bench.report import published, report
 from tasks.bench.store import Store
 from tasks.bench.suite import read, single
 from tasks.bench.verify import discrepancies
+from tasks.metrics import ifeval_rules
+from tasks.metrics.caption_rules import Frequencies
 from tests.tasks.entries import Payload, caption_lines, cells, pack, problems, put
 from tests.tasks.fabricated import suite
 from tests.tasks.mutations import EPS, PLAIN, SVG, archive, png
 from tests.zeroinit.opened import llama
+from zeroinit import methods
 
 LONG = "x" * 5000
 """No file can have this name, and asking for one is an error of the system."""
@@ -56,7 +62,7 @@ def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch)
     path = tmp_path / "x.json.gz"
     path.write_bytes(gzip.compress(b"[" + b" " * 5000 + b"]"))
     assert read_json(path).value == []
-    monkeypatch.setattr(documents, "LIMIT", 5001)
+    monkeypatch.setattr(gzipped, "LIMIT", 5001)
     with pytest.raises(InputError, match=r"x.json.gz: this unpacks to more than"):
         read_json(path)
 
@@ -64,9 +70,9 @@ def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch)
 def test_records_that_unpack_to_too_much_are_refused(tmp_path, monkeypatch):
     store = stored(tmp_path)
     assert list(discrepancies(store)) == []
-    monkeypatch.setattr(folder, "LIMIT", 100)
-    assert "it unpacks to more than" in next(discrepancies(store))
-    with pytest.raises(InputError, match="it unpacks to more than"):
+    monkeypatch.setattr(gzipped, "LIMIT", 100)
+    assert "this unpacks to more than" in next(discrepancies(store))
+    with pytest.raises(InputError, match="this unpacks to more than"):
         store.records(store.names()[0], "report")
 
 
@@ -227,6 +233,7 @@ def test_a_small_store_is_reported(tmp_path):
         ),
         ("result.json", {"facts": {"status": "done"}}, "is no cell .facts.selection is missing"),
         ("result.json", {"notes": ["\ud800"]}, "result.json cannot be read .it holds half a character"),
+        ("result.json", {"seconds": math.nan}, "result.json cannot be read .it holds NaN"),
         ("log.json", {"loss": ["x"]}, "is no cell .loss is not a list of numbers"),
         ("log.json", {"gates": [[0, {}]]}, "is no cell .gates is not a list of steps"),
         ("log.json", {"gates": [[0, {"a": [1.0]}], [1, {"b": [1.0]}]]}, "is no cell .gates is not a list of steps"),
@@ -244,6 +251,42 @@ def test_a_cell_that_is_none_stops_a_report_in_one_sentence(file, change, senten
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=sentence):
         report(read(str(suite(tmp_path / "own.toml"))), store, pictures=False)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_cell_of_no_numbers_stops_a_plan_in_one_sentence(number, tmp_path):
+    store = stored(tmp_path / "store")
+    run = single(Choice("squad", "roberta", "zero_init", device="cpu"), {})
+    whole = next(path for path in sorted(store.cells.glob("*-zero_init-*"))).rename(store.cells / run.cell)
+    told = (whole / "result.json").read_text()
+    (whole / "result.json").write_text(told.replace(str(json.loads(told)["facts"]["train_seconds"]), number))
+    with pytest.raises(InputError, match=f"result.json cannot be read .it holds {number}, which nothing can"):
+        Planned("own", [run], store).overview()
+
+
+def test_a_tar_whose_folders_have_no_possible_name_holds_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEROINIT_CACHE", str(tmp_path / "cache"))
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        link = tarfile.TarInfo("images")
+        link.type, link.linkname = tarfile.SYMTYPE, LONG
+        tar.addfile(link)
+    path = put(tmp_path / "captions.jsonl", "\n".join(map(json.dumps, caption_lines())).encode())
+    with pytest.raises(InputError, match=r"line 1: there is no picture"):
+        _coco_files.pictures(path)
+
+
+@pytest.mark.parametrize("target", ["absent", "loop", "../outside", "/etc/passwd"])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic", "hard"])
+def test_a_tars_links_lead_nowhere_else(kind, target, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEROINIT_CACHE", str(tmp_path / "cache"))
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        link = tarfile.TarInfo("loop")
+        link.type, link.linkname = kind, target
+        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo("loop/within"))
+    with pytest.raises(InputError, match=r"images.tar: this cannot be unpacked"):
+        unpacked(tmp_path / "images.tar")
+    assert {path.name for path in tmp_path.iterdir()} <= {"images.tar", "cache"}
 
 
 def test_a_short_suite_cannot_ask_for_ever(tmp_path):
@@ -288,3 +331,34 @@ def test_what_a_checker_would_stumble_over_is_refused_before_a_run(kind, kwargs,
     line = json.dumps({"key": 1, "prompt": "Say.", "instruction_id_list": [kind], "kwargs": [kwargs]})
     with pytest.raises(InputError, match=rf"x\.jsonl: line 1.*{sentence}"):
         _instruct_files.read(put(tmp_path / "x.jsonl", line.encode()), "ifeval")
+
+
+def test_a_response_of_no_language_is_told_to_nobody(tmp_path, capfd, caplog):
+    check = ifeval_rules.Check("language:response_language", {"language": "de"})
+    assert check.passes("12 + 34")
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+
+
+def test_document_frequencies_of_half_characters_are_refused(tmp_path):
+    text = json.dumps({"format": 1, "pictures": 1, "phrases": {"a \ud800": 1}})
+    with pytest.raises(InputError, match=r"df.json: 'phrases' is no object of counts up to 1"):
+        Frequencies.read(put(tmp_path / "df.json", text.encode()))
+
+
+def test_an_official_file_whose_tensors_have_no_values_is_refused(tmp_path):
+    torch.save({"adapter_query.weight": torch.empty(10, 64, device="meta")}, tmp_path / "adapter.pth")
+    with pytest.raises(ValueError, match=r"adapter\.pth has tensors without values"):
+        zeroinit.load_official(llama(layers=2), tmp_path / "adapter.pth")
+
+
+IMPOSSIBLE = {"dtype": ("flo at32", "int64"), "init_std": (-1.0, math.inf), "length": (0,), "layers": (0,)}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, odd in IMPOSSIBLE.items() for value in odd])
+def test_fields_that_nothing_can_be_made_of_are_refused(field, value):
+    having = [cls for cls in map(methods.get, methods.names()) if field in cls.__dataclass_fields__]
+    assert len(having) > 3
+    for cls in having:
+        with pytest.raises(ValueError, match=field):
+            zeroinit.attach(llama(layers=2), cls.from_fields({field: value}))

@@ -282,8 +282,7 @@ def test_a_target_that_is_spoilt_is_one_sentence(two, capsys):
     assert "is no cell (KeyError('splits'))" in refused(capsys, tasks_command("merge", one.root, other.root))
 
 
-def test_two_cells_without_a_number_agree(two, small_run):
+def test_a_cell_without_a_number_is_refused(two, small_run, capsys):
     one, other = two
-    for store in two:
-        edited("result.json", "66.66666666666667", "NaN", "")(store, small_run("head", seed=1).cell)
-    assert merge(one, [other]) == [small_run("head", seed=2).cell]
+    edited("result.json", "66.66666666666667", "NaN", "")(other, small_run("head", seed=1).cell)
+    assert "cannot be read (it holds NaN" in refused(capsys, tasks_command("merge", one.root, other.root))

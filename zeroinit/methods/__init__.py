@@ -7,6 +7,7 @@ by an entry point in the group ``zeroinit.methods``, whose name is the method's 
 import functools
 import importlib
 import importlib.util
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -27,10 +28,14 @@ from typing import (
     get_type_hints,
 )
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from zeroinit.attach import Host
+
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""The types that parameters can be of."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,24 @@ class Method(ABC):
     per_sample: ClassVar[bool] = False
     rates: ClassVar[tuple[float, ...]] = (1e-3, 3e-3, 1e-2)
     source: ClassVar[Path | None] = None
+
+    def __post_init__(self) -> None:
+        """Check the fields that mean the same in every method.
+
+        Raises:
+            ValueError: if one is out of its range.
+        """
+        length, layers, init_std, dtype = (
+            getattr(self, name, None) for name in ("length", "layers", "init_std", "dtype")
+        )
+        if length is not None and length < 1:
+            raise ValueError(f"length is the number of prompt tokens, at least 1, not {length}")
+        if layers is not None and layers < 1:
+            raise ValueError(f"layers counts adapted layers from the top, at least 1 (None: all), not {layers}")
+        if init_std is not None and not 0 <= init_std < math.inf:
+            raise ValueError(f"init_std is a standard deviation, at least 0, not {init_std}")
+        if dtype is not None and getattr(torch, dtype, None) not in FLOATING:
+            raise ValueError(f'dtype is a floating type of torch, as "float32", not {dtype!r}')
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """Through its file, where no module's name leads to it: so it travels to a cell's own process."""

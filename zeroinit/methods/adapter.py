@@ -47,6 +47,7 @@ class BottleneckAdapter(Method):
     train_head: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.bottleneck < 1:
             raise ValueError(f"bottleneck is a hidden size, at least 1, not {self.bottleneck}")
         if not self.places or set(self.places) - {"attention", "feed_forward"}:

@@ -44,10 +44,6 @@ class PrefixTuning(InAttention):
     dtype: str = "float32"
     train_head: bool = True
 
-    def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"length is the number of prefix tokens, at least 1, not {self.length}")
-
     def plant(self, host: "Host", name: str) -> None:
         """See ``Method.plant``.
 

@@ -39,10 +39,6 @@ class PromptTuning(Method):
     dtype: str = "float32"
     train_head: bool = True
 
-    def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"length is the number of prompt tokens, at least 1, not {self.length}")
-
     def plant(self, host: "Host", name: str) -> None:
         """See ``Method.plant``.
 

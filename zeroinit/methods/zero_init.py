@@ -54,17 +54,9 @@ class ZeroInit(InAttention):
     condition: ImageCondition | None = None
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"length is the number of prompt tokens, at least 1, not {self.length}")
-        if self.layers is not None and self.layers < 1:
-            raise ValueError(f"layers counts adapted layers from the top, at least 1 (None: all), not {self.layers}")
-        if self.init_std < 0:
-            raise ValueError(f"init_std is a standard deviation, at least 0, not {self.init_std}")
+        super().__post_init__()
         if self.gate not in ("tanh", "identity", "none"):
             raise ValueError(f'gate is "tanh", "identity" or "none", not {self.gate!r}')
-        dtype = getattr(torch, self.dtype, None)
-        if dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f'dtype is a floating type of torch, as "float32", not {self.dtype!r}')
 
     def starts_closed(self) -> bool:
         """See ``Method.starts_closed``: if there are gates, and they start at zero."""
