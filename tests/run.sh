@@ -13,7 +13,7 @@ if ! python -c 'import hypothesis, lm_eval, pytest, xdist, pathlib, zeroinit; as
     python -m pip install --quiet --editable '.[dev]'
 fi
 
-export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONWARNINGS=ignore
+export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 echo "run.sh: ruff"
 ruff format --check .
 ruff check .

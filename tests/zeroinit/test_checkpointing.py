@@ -132,6 +132,7 @@ def video() -> nn.Module:
     return VideoMAEForVideoClassification(VideoMAEConfig(**size, image_size=32, num_frames=4, initializer_range=0.3))
 
 
+@pytest.mark.filterwarnings("ignore:VideoMAEForVideoClassification has fc_norm")
 def test_gradients_are_equal_where_blocks_hand_nothing_down() -> None:
     expected, found = (opened(video, CONDITION).train() for _ in range(2))
     found.activation_checkpointing_enable()

@@ -40,7 +40,7 @@ def test_loss_and_every_gradient_of_the_authors_code(golden, checkpointing):
     model = zeroinit.load_official(LlamaForCausalLM.from_pretrained(golden / "backbone"), golden / "adapter.pth")
     model.train()
     if checkpointing:
-        model.gradient_checkpointing_enable()
+        model.activation_checkpointing_enable()
     logits = model(io["input_ids"]).logits
     labels = io["labels_official"]
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=0)

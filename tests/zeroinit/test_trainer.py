@@ -188,7 +188,7 @@ def test_only_the_adapter_trains(host: Callable[..., nn.Module], tmp_path: Path)
     model = opened(host)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     # Weight decay and gradient checkpointing must not reach the host either.
-    options = arguments(tmp_path, max_steps=2, weight_decay=0.1, gradient_checkpointing=True)
+    options = arguments(tmp_path, max_steps=2, weight_decay=0.1, activation_checkpointing=True)
     Trainer(model, options, train_dataset=rows_for(host)).train()
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == set(zeroinit.trainable(model))
