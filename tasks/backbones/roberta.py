@@ -2,7 +2,7 @@
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, pre-trained on the mini world's plain statements (`tasks/mini/pretrain.py`) | 0.2 M |
+| mini | four layers, pre-trained on the mini world's plain statements (`tasks/mini/pretrain/`) | 0.2 M |
 | pocket | all-MiniLM-L6-v2, 6 layers, uncased WordPiece: MiniLM's weights in RoBERTa's architecture | 22.6 M |
 | paper | FacebookAI/roberta-large from the hub | 354 M |
 """

