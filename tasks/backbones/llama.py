@@ -35,7 +35,7 @@ def lm(run: Run) -> Host:
         return _host(BACKBONES / "llama", "mini world LLaMA")
     if name == SMOLLM2:
         return _smollm2()
-    return _host(_checkpoint.folder(name), Path(name).name if Path(name).exists() else name)
+    return _host(_checkpoint.folder(name), _checkpoint.title(name))
 
 
 OUTPUTS: Mapping[str, Callable[[Run], Host]] = {"lm": lm}
