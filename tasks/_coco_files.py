@@ -175,15 +175,10 @@ def from_hub(folder: Path) -> list[Picture]:
     """
     import datasets
 
-    hub.prepare()
-    try:
+    names = ", ".join(name for wanted in FILES for name in wanted.values())
+    wanting = f"--data {folder} holds none of {names}, and Karpathy's splits are not"
+    with hub.asked(wanting, "add one of these files, or pass --train FILE --eval FILE"):
         loaded: Any = datasets.load_dataset(HUB)
-    except (OSError, ValueError) as error:
-        names = ", ".join(name for wanted in FILES for name in wanted.values())
-        raise InputError(
-            f"--data {folder} holds none of {names}, and Karpathy's splits are not to be had from the hub "
-            f"({str(error).splitlines()[0]}): add one of these files, or pass --train FILE --eval FILE"
-        ) from error
     shelf = Shelf(folder)
     found = []
     for part in loaded:

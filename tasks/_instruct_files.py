@@ -178,14 +178,8 @@ def from_hub(kind: str) -> list[Instruction]:
         raise InputError(f"{kind} is not on the hub: pass {flag} FILE, or --data FOLDER")
     import datasets
 
-    hub.prepare()
-    try:
+    with hub.asked(f"{kind} is neither given nor", f"pass {flag} FILE, or --data FOLDER"):
         loaded: Any = datasets.load_dataset(HUB[kind], split="train")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{kind} is neither given nor to be had from the hub ({str(error).splitlines()[0]}): "
-            f"pass {flag} FILE, or --data FOLDER"
-        ) from error
     entries = (Entry(dict(row), HUB[kind], f"row {number}") for number, row in enumerate(loaded))
     return parse(entries, kind, Tolerance(0), HUB[kind])
 

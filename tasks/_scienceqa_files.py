@@ -224,14 +224,8 @@ def from_hub(*, pictures: bool = False) -> list[Problem]:
     """
     import datasets
 
-    hub.prepare()
-    try:
+    with hub.asked("ScienceQA is neither given nor", "pass --data FOLDER, or --train FILE --eval FILE"):
         loaded: Any = datasets.load_dataset(HUB)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"ScienceQA is neither given nor to be had from the hub ({str(error).splitlines()[0]}): "
-            "pass --data FOLDER, or --train FILE --eval FILE"
-        ) from error
     found = []
     for ours, theirs in zip(SPLITS, ("train", "validation", "test"), strict=True):
         rows = loaded[theirs].cast_column("image", datasets.Image(decode=False))

@@ -143,14 +143,8 @@ def from_hub(dataset: str) -> dict[str, list[Question]]:
     """
     import datasets
 
-    hub.prepare()
-    try:
+    with hub.asked(f"SQuAD {dataset} is neither given nor", "pass --train FILE --eval FILE, or --data FOLDER"):
         loaded: Any = datasets.load_dataset(HUB[dataset])
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"SQuAD {dataset} is neither given nor to be had from the hub ({str(error).splitlines()[0]}): "
-            "pass --train FILE --eval FILE, or --data FOLDER"
-        ) from error
     return {
         role: [_from_row(row) for row in loaded[split]] for role, split in (("train", "train"), ("eval", "validation"))
     }

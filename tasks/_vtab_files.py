@@ -168,7 +168,7 @@ def pinned(pack: Path, size: int = 16) -> dict[str, Path]:
     """What tells one pack from another: its split files, and some pictures, always the same ones."""
     files = split_files(pack)
     pictures = [picture for name in ("train800val200", "test") for picture in split(files[name], bad=Tolerance(10**9))]
-    return files | {p.id: p.path for p in splits.sample(pictures, size, lambda p: p.id) if is_there(p.path)}
+    return files | {p.id: p.path for p in splits.sample(pictures, size) if is_there(p.path)}
 
 
 def fingerprint(pack: Path) -> str:
@@ -193,15 +193,10 @@ def from_hub(dataset: str) -> Path:
     target = cache.root() / f"vtab-1k-{dataset}"
     if target.is_dir():
         return target
-    online = hub.prepare()
-    if online:
+    if hub.prepare():
         print(f"fetching {HUB} once, 4.7 GB, for VTAB-1k's pictures", file=sys.stderr)
-    try:
+    with hub.asked("VTAB-1k is neither given nor", "pass --data FOLDER"):
         archive = Path(hf_hub_download(HUB, HUB_FILE, repo_type="dataset", etag_timeout=5))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"VTAB-1k is neither given nor to be had from the hub ({str(error).splitlines()[0]}): pass --data FOLDER"
-        ) from error
     unzip(archive, dataset, target)
     return target
 

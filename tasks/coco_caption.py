@@ -26,8 +26,8 @@ from typing import Any, ClassVar, Literal
 from tasks import _coco_files as files
 from tasks._coco_files import KARPATHY, SIZES, Picture
 from tasks.bench import splits
-from tasks.bench.config import BASELINES, Run, digest
-from tasks.bench.documents import is_there, read_json
+from tasks.bench.config import BASELINES, Run
+from tasks.bench.documents import is_there, omissions, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Score, Task, Term
 from tasks.metrics import caption_rules as rules
@@ -95,10 +95,7 @@ class CocoCaption(Task):
 
     def sources(self, run: Run) -> Mapping[str, Path]:
         """The files given, else those in `--data` or in the mini world; and the document frequencies."""
-        choice = run.choice
-        given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
-        if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
-            del given["train"]  # it has splits of its own, or is divided
+        given = run.choice.given
         if not given and (folder := _folder(run)):
             given = files.official(folder)
         return given | ({"cider_df": Path(run.task.cider_df)} if run.task.cider_df else {})
@@ -126,7 +123,7 @@ class CocoCaption(Task):
             notes.append(f"{len(shared)} pictures of the report split are trained on too")
         limit = run.choice.limit
         whole &= limit is None or max(len(fit), len(tune)) <= limit
-        fit, tune, report, shift = (splits.sample(part, limit, _name) for part in (fit, tune, report, shift))
+        fit, tune, report, shift = (splits.sample(part, limit) for part in (fit, tune, report, shift))
         complete = len(report) >= expected
         if not complete and f.cider_df is None:
             notes.append(f"CIDEr is withheld: {len(report)} of {expected} pictures, and no cider_df of the whole set")
@@ -142,19 +139,17 @@ class CocoCaption(Task):
 
     def _read(self, run: Run) -> tuple[dict[str, list[Picture]], list[str], int]:
         """Pictures by role, notes, and how many records were left out of what is reported."""
-        choice = run.choice
         paths = {role: path for role, path in self.sources(run).items() if role != "cider_df"}
         folder = _folder(run)
         if not paths and folder is None:
             raise InputError("COCO is not given: pass --data FOLDER, with the pictures and a file of captions")
         if not paths:
             return {"hub": files.from_hub(folder or Path())}, [], 0
-        pools, notes, left_out = {}, [], 0
+        pools, bad = {}, {}
         for role, path in paths.items():
-            pools[role], bad = files.pictures(path, folder, choice.skip_bad)
-            notes += [f"{len(bad)} bad records of {role} left out: {' | '.join(bad)}"] if bad else []
-            left_out += len(bad) * (role == "eval" or len(paths) == 1)
-        return pools, notes, left_out
+            pools[role], bad[role] = files.pictures(path, folder, run.choice.skip_bad)
+        left_out = sum(len(wrong) for role, wrong in bad.items() if role == "eval" or len(paths) == 1)
+        return pools, omissions(bad), left_out
 
     def pictures(self, config: Mapping[str, Any], folder: Path | None) -> Mapping[str, Path]:
         """Those that are painted here, or in a folder that holds the official files too."""
@@ -270,7 +265,7 @@ def _said(text: str) -> Any:
     """A caption as a model would say it."""
     from tasks.outputs.lm import Said
 
-    return Said(text.strip(), 0.0, 0, (), False, 0)
+    return Said(text.strip())
 
 
 def _of(pictures: Sequence[Picture], wanted: Sequence[str]) -> list[Picture]:

@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 from tasks import _instruct_files as files
 from tasks._instruct_files import Instruction
 from tasks.bench import splits
-from tasks.bench.config import Run, digest
+from tasks.bench.config import Run
 from tasks.bench.documents import Tolerance, read_lines
 from tasks.bench.errors import InputError
 from tasks.bench.overlap import WORDS, shares_a_run
@@ -95,11 +95,8 @@ class Instruct(Task):
     def sources(self, run: Run) -> Mapping[str, Path]:
         """The files given, else the official ones in `--data`, or in the mini world."""
         choice = run.choice
-        given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
-        if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
-            del given["train"]  # nobody is to be judged on what it was trained on
-        if given:
-            return given
+        if choice.given:
+            return choice.given
         folder = choice.data or (mini.folder() if choice.tier == "mini" else None)
         if folder is None:
             return {}
@@ -141,7 +138,7 @@ class Instruct(Task):
         tune, fit = splits.divide(train, _group, f.tune_share if run.dataset == "alpaca" else 0)
         limit = run.choice.limit
         shift = self._read(run, "shift", "alpaca", bad) if "shift" in given else []
-        fit, tune, report, shift = (splits.sample(part, limit, _id) for part in (fit, tune, report, shift))
+        fit, tune, report, shift = (splits.sample(part, limit) for part in (fit, tune, report, shift))
         notes = [f"{len(bad)} bad records left out: {' | '.join(bad)}"] if bad else []
         if run.trains:
             near = shares_a_run([one.text for one in report], (one.text for one in fit))
@@ -263,7 +260,8 @@ def _known(
     for asked, row in zip(examples, reader.ask(examples), strict=True):
         tokens = row.continuations[0].tolist()
         text = asked.target if answers else ""
-        said.append(Said(text, nll(tokens), len(tokens), (), False, len(tokens) - 1 if answers else 0, row.cut))
+        length = len(tokens) - 1 if answers else 0
+        said.append(Said(text, nll(tokens), len(tokens), new_tokens=length, cut=row.cut))
     return said
 
 
@@ -299,10 +297,6 @@ def _part(record: Record, metric: str) -> tuple[float, float]:
 
 def _group(one: Instruction) -> str:
     return one.group
-
-
-def _id(one: Instruction) -> str:
-    return one.id
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from tasks import _scienceqa_files as files
 from tasks._scienceqa_files import Problem
 from tasks.bench import splits
 from tasks.bench.config import Run, digest
-from tasks.bench.documents import Entry, read_json
+from tasks.bench.documents import Entry, omissions, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Rules, Score, Task, Term
 from tasks.metrics import scienceqa_rules as rules
@@ -110,11 +110,8 @@ class ScienceQA(Task):
     def _questions(self, run: Run) -> dict[str, Path]:
         """The files given, else the one in `--data`, or in the mini world, that has the data set's questions."""
         choice = run.choice
-        given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
-        if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
-            del given["train"]  # it has splits of its own
-        if given:
-            return given
+        if choice.given:
+            return choice.given
         folder = choice.data or (mini.folder() if choice.tier == "mini" else None)
         if folder is None:
             return {}
@@ -147,8 +144,8 @@ class ScienceQA(Task):
             raise InputError("there is nothing to report on: give a file with more questions")
         limit = run.choice.limit
         whole &= limit is None or max(len(fit), len(tune)) <= limit
-        fit, tune, report, shift = (splits.sample(p, limit, lambda p: p.id) for p in (fit, tune, report, shift))
-        report = splits.sample(report, f.report_limit, lambda p: p.id)
+        fit, tune, report, shift = (splits.sample(part, limit) for part in (fit, tune, report, shift))
+        report = splits.sample(report, f.report_limit)
         if shared := _shared([*fit, *tune], report):
             notes.append(f"{shared} questions of the report split are trained on too")
         notes += _baselines(fit, report)
@@ -157,14 +154,13 @@ class ScienceQA(Task):
 
     def _read(self, run: Run) -> tuple[dict[str, list[Problem]], list[str], int]:
         """The data set's problems by role, notes, and how many records were left out of what is reported."""
-        choice, f = run.choice, run.task
+        f: Fields = run.task
         paths = self._questions(run)
         pictures = run.dataset != "text" and (f.pictures or run.dataset == "image")
-        pools, notes, left_out = {}, [], 0
+        pools, bad = {}, {}
         for role, path in paths.items():
-            pools[role], bad = files.problems(path, choice.skip_bad, pictures=pictures, captions=f.captions)
-            notes += [f"{len(bad)} bad records of {role} left out: {' | '.join(bad)}"] if bad else []
-            left_out += len(bad) * (role not in ("train", "shift") or len(paths) == 1)
+            pools[role], bad[role] = files.problems(path, run.choice.skip_bad, pictures=pictures, captions=f.captions)
+        left_out = sum(len(wrong) for role, wrong in bad.items() if role not in ("train", "shift") or len(paths) == 1)
         pools = pools or {"problems": files.from_hub(pictures=pictures)}
         wanted = {"text": (False,), "image": (True,), "all": (False, True)}[run.dataset]
         for role, found in pools.items():
@@ -173,7 +169,7 @@ class ScienceQA(Task):
                 raise InputError(f"{paths.get(role, files.HUB)}: none of its questions is of --dataset {run.dataset}")
         if f.captions and not any(problem.caption for found in pools.values() for problem in found):
             raise InputError("captions=true, but there are none: put captions.json beside the problems")
-        return pools, notes, left_out
+        return pools, omissions(bad), left_out
 
     def reader(self, tokenizer: Any, run: Run) -> Any:
         """Prompts and answers."""
@@ -305,7 +301,7 @@ def _said(asked: Asked, option: int, run: Run) -> Any:
 
     letters = rules.LETTERS[: len(asked.problem.choices)]
     text = f"The answer is {run.task.answer_format.replace('A', letters[option])}."
-    return Said(text, 0.0, 0, tuple(0.0 if place == option else -1.0 for place in range(len(letters))), False, 0)
+    return Said(text, options=tuple(0.0 if place == option else -1.0 for place in range(len(letters))))
 
 
 def _of(problems: Sequence[Problem], split: str) -> list[Problem]:

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Literal
 
 from tasks._squad_files import Question, from_hub, golds, official, read
 from tasks.bench import splits
-from tasks.bench.config import Run, digest
-from tasks.bench.documents import read_json
+from tasks.bench.config import Run
+from tasks.bench.documents import omissions, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Rules, Score, Task, Term
 from tasks.metrics import squad_rules as rules
@@ -75,20 +75,15 @@ class Squad(Task):
     def sources(self, run: Run) -> Mapping[str, Path]:
         """The files given, else the official ones in `--data`, or in the mini world."""
         choice = run.choice
-        given = {role: path for role in ("train", "eval") if (path := getattr(choice, role))}
-        if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
-            del given["train"]  # nobody is to be judged on what it was trained on
-        if given:
-            return given
+        if choice.given:
+            return choice.given
         folder = choice.data or (mini.folder() if choice.tier == "mini" else None)
         return official(folder, run.dataset) if folder else {}
 
     def load(self, run: Run) -> Data:
         """Fit and tune from the training articles, report from the others; one file is divided into three."""
         parts, bad = self._read(run)
-        notes = [
-            f"{len(wrong)} bad records of {role} left out: {' | '.join(wrong)}" for role, wrong in bad.items() if wrong
-        ]
+        notes = omissions(bad)
         shift = parts.pop("shift", [])
         role = "eval" if "eval" in parts else "train"
         report, expected = parts[role], len(parts[role]) + len(bad.get(role, ()))
@@ -105,7 +100,7 @@ class Squad(Task):
             notes.append(f"answering nothing anywhere scores {100 * nothing:.1f}")
         tune, fit = splits.divide(train, _article, run.task.tune_share)
         limit = run.choice.limit
-        fit, tune, report, shift = (splits.sample(p, limit, lambda q: q.id) for p in (fit, tune, report, shift))
+        fit, tune, report, shift = (splits.sample(part, limit) for part in (fit, tune, report, shift))
         return Data(fit, tune, report, expected, notes, shift=shift)
 
     def _read(self, run: Run) -> tuple[dict[str, list[Question]], dict[str, list[str]]]:

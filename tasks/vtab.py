@@ -32,8 +32,8 @@ from tasks import _vtab_files as files
 from tasks._vtab_files import Picture
 from tasks._vtab_sets import ALIASES, DATASETS, OWN
 from tasks.bench import splits
-from tasks.bench.config import Run, digest
-from tasks.bench.documents import Tolerance
+from tasks.bench.config import Run
+from tasks.bench.documents import Tolerance, omissions
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Rules, Score, Task, Term
 from tasks.metrics import vtab_means as means
@@ -75,7 +75,7 @@ class Vtab(Task):
 
     def sources(self, run: Run) -> Mapping[str, Path]:
         """Split files and some of their pictures, or every folder of a class."""
-        if given := self._given(run):
+        if given := run.choice.given:
             return given
         if run.choice.data is None:  # generated, or from the hub
             return {}
@@ -89,7 +89,7 @@ class Vtab(Task):
         if run.dataset == OWN:
             return len(files.class_folders(self._own(run)))
         known = DATASETS[run.dataset].classes
-        if self._given(run):
+        if run.choice.given:
             return known
         if run.choice.data is None:
             return mini.classes(run.dataset) if run.choice.tier == "mini" else known
@@ -105,7 +105,7 @@ class Vtab(Task):
         """A pack's own splits; anything else is divided by the pictures' content."""
         if run.dataset == OWN:
             return self._divided({"data": self._own(run)}, run)
-        if given := self._given(run):
+        if given := run.choice.given:
             return self._divided(given, run)
         if run.choice.data is None:
             pack = mini.pack(run.dataset) if run.choice.tier == "mini" else files.from_hub(run.dataset)
@@ -119,13 +119,6 @@ class Vtab(Task):
             raise InputError("--dataset own is a folder of pictures for each class: pass --data FOLDER, and it alone")
         return files.place(run.choice.data, OWN)
 
-    def _given(self, run: Run) -> dict[str, Path]:
-        """The split files of `--train` and `--eval`."""
-        given = {role: path for role in ("train", "eval") if (path := getattr(run.choice, role))}
-        if len(given) == 2 and digest(given["train"]) == digest(given["eval"]):
-            del given["train"]  # nobody is to be judged on what it was trained on
-        return given
-
     def _of_pack(self, pack: Path, run: Run) -> Data:
         """The splits of a pack, the third of which is the first two."""
         classes = self.classes(run)
@@ -134,19 +127,20 @@ class Vtab(Task):
         generated = run.choice.data is None and run.choice.tier == "mini"
         sizes = files.SIZES | {"test": len(parts["test"]) if generated else DATASETS[run.dataset].test}
         files.check(pack, parts, sizes, compare=not any(each.left_out for each in bad.values()))
-        sampled = {name: splits.sample(part, run.choice.limit, _name) for name, part in parts.items()}
+        sampled = {name: splits.sample(part, run.choice.limit) for name, part in parts.items()}
         seen = {name: files.looked_at(part, bad[name]) for name, part in sampled.items() if name in _SHOWN}
         fit, tune, report, shift = (seen.get(name, []) for name in _SHOWN)
         whole = generated or (len(fit) == sizes["train800"] and len(tune) == sizes["val200"])
         count = sum(map(len, parts.values()))
-        notes = [f"pack {files.fingerprint(pack)}: {count} pictures, {files.formats(parts['test'])}", *_left_out(bad)]
+        told = f"pack {files.fingerprint(pack)}: {count} pictures, {files.formats(parts['test'])}"
+        notes = [told, *omissions({name: each.left_out for name, each in bad.items()})]
         return Data(fit, tune, report, sizes["test"], notes, whole, shift)
 
     def _divided(self, given: Mapping[str, Path], run: Run) -> Data:
         """Fit and tune from one split file, report from the other; a single one, or class folders, become all three."""
         bad = {role: Tolerance(run.choice.skip_bad) for role in given}
         parts = {role: files.looked_at(self._pictures(path, run, bad[role]), bad[role]) for role, path in given.items()}
-        notes = _left_out(bad)
+        notes = omissions({role: each.left_out for role, each in bad.items()})
         report, train = parts.get("eval", parts.get("data", parts.get("train", []))), parts.get("train", [])
         if len(parts) == 1 and (run.fits or "data" in parts):
             report, train = splits.divide(report, files.content, run.task.report_share)
@@ -155,7 +149,7 @@ class Vtab(Task):
             notes.append(f"{len(shared)} pictures of the report split are trained on too")
         tune, fit = splits.divide(train, files.content, run.task.tune_share)
         count = len(report)
-        fit, tune, report = (splits.sample(part, run.choice.limit, _name) for part in (fit, tune, report))
+        fit, tune, report = (splits.sample(part, run.choice.limit) for part in (fit, tune, report))
         if run.dataset == OWN:
             return Data(fit, tune, report, count, notes)
         whole = len(fit) + len(tune) == files.SIZES["train800val200"]
@@ -215,18 +209,6 @@ class Vtab(Task):
 
 _SHOWN = ("train800", "val200", "test", files.SHIFT)
 """The splits of a pack that fit, tune, report and shift are."""
-
-
-def _name(picture: Picture) -> str:
-    return picture.id
-
-
-def _left_out(bad: Mapping[str, Tolerance]) -> list[str]:
-    return [
-        f"{len(each.left_out)} bad records of {role} left out: {' | '.join(each.left_out)}"
-        for role, each in bad.items()
-        if each.left_out
-    ]
 
 
 if __name__ == "__main__":

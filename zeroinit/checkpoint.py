@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from zeroinit import methods
-from zeroinit.attach import Host, attach, host_of, take_out
+from zeroinit.attach import attach, host_of, take_out
 from zeroinit.attention import Gate
+from zeroinit.host import Host
 from zeroinit.methods import Method
 from zeroinit.methods.zero_init import ZeroInit
 from zeroinit.seams import Seam, UnsupportedHostError, seam_of
@@ -57,7 +58,7 @@ def save(model: nn.Module, folder: str | os.PathLike[str], name: str | None = No
         "fields": asdict(method),  # type: ignore[call-overload]
         "host": fingerprint(host.seam),
     }
-    values = host.methods[name].values(host, name)
+    values = method.values(host, name)
     tensors = {key: whole(value).detach().contiguous().clone() for key, value in values.items()}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -334,6 +335,3 @@ def _mapping(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise CheckpointError(f"{CONFIG} has {type(value).__name__} where an object is expected")
     return value
-
-
-__all__ = ["CheckpointError", "fingerprint", "load", "load_official", "save", "saved_method"]

@@ -19,14 +19,13 @@ def folder(name: str, wanted: Sequence[str] = ("*.json", "*.txt", "*.model", "*.
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    hub.prepare()
-    try:
+    with hub.asked(f"the checkpoint {name} is neither a folder nor", "pass --checkpoint FOLDER"):
         return Path(snapshot_download(name, allow_patterns=list(wanted), etag_timeout=5))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the checkpoint {name} is neither a folder nor to be had from the hub "
-            f"({str(error).splitlines()[0]}): pass --checkpoint FOLDER"
-        ) from error
+
+
+def title(name: str) -> str:
+    """What results call a checkpoint: a path by its last part, a name of the hub as it is."""
+    return Path(name).name if Path(name).exists() else name
 
 
 def weights_sha256(place: Path) -> str:

@@ -63,7 +63,7 @@ def _clip(name: str, depths: int) -> Encoder:
     width, size = config.integer("hidden_size"), config.integer("image_size")
     sha256 = _checkpoint.weights_sha256(place)
     load = partial(_load_clip, place, blocks)
-    return Encoder(place.name if Path(name).exists() else name, sha256, blocks, width, size, mean, deviation, load)
+    return Encoder(_checkpoint.title(name), sha256, blocks, width, size, mean, deviation, load)
 
 
 def _load_clip(place: Path, blocks: Sequence[int], device: str) -> Encode:

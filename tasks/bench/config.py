@@ -108,6 +108,14 @@ class Choice:
     device: str = "auto"
     skip_bad: int = 0
 
+    @property
+    def given(self) -> dict[str, Path]:
+        """The files of `--train` and `--eval` by role; one that is both stands as `eval` alone, to be divided."""
+        found = {role: path for role, path in (("train", self.train), ("eval", self.eval)) if path}
+        if len(found) == 2 and digest(found["train"]) == digest(found["eval"]):
+            del found["train"]  # nobody is to be judged on what it was trained on
+        return found
+
 
 @dataclass(frozen=True)
 class Run:

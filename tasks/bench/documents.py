@@ -8,7 +8,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,11 @@ class Tolerance:
                     f"{error}, or pass --skip-bad N to leave up to N bad records out{others}"
                 ) from None
             self.left_out.append(str(error))
+
+
+def omissions(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    """A note for each role of whose records some were left out, with what was wrong with each."""
+    return [f"{len(bad)} bad records of {role} left out: {' | '.join(bad)}" for role, bad in left_out.items() if bad]
 
 
 class _TwiceError(ValueError):

@@ -1,6 +1,10 @@
 """The hub where it can be reached; where not, its libraries look into their caches at once, without retrying."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
+
+from tasks.bench.errors import InputError
 
 
 @functools.cache
@@ -20,3 +24,18 @@ def prepare() -> bool:
         for_datasets.HF_HUB_OFFLINE = True
         return False
     return True
+
+
+@contextlib.contextmanager
+def asked(wanting: str, remedy: str) -> Iterator[None]:
+    """Around what looks into the local cache and then on the hub; `wanting` is how the refusal begins.
+
+    Raises:
+        InputError: neither has it.
+    """
+    prepare()
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # some say nothing, as a time-out
+        raise InputError(f"{wanting} to be had from the hub ({reason}): {remedy}") from error

@@ -37,7 +37,7 @@ def run(config: Run, store: Store) -> Cell:
     task = tasks.get(config.choice.task)
     data, rules = task.load(config), task.rules(config)
     golden.verified(config.choice.task, config.dataset)  # now: what cannot be scored is not worth training
-    data = replace(data, fit=splits.sample(data.fit, config.training.fit_limit, lambda example: example.id))
+    data = replace(data, fit=splits.sample(data.fit, config.training.fit_limit))
     chosen = choose.learning_rate(config, lambda trial: tuned(trial, task, data))
     if rules.retrain:
         data = replace(data, fit=[*data.fit, *data.tune], tune=[])
@@ -83,7 +83,7 @@ def tuned(config: Run, task: Task, data: Data) -> tuple[float, choose.Learned]:
     if not data.tune:
         raise InputError("a grid of learning rates is chosen from on the tune split, which is empty: give more data")
     taught = teach(config, task, data)
-    shown = splits.sample(data.tune, config.training.tune_limit, lambda example: example.id)
+    shown = splits.sample(data.tune, config.training.tune_limit)
     value = score(taught, task, shown, config)
     tensors = {name: parameter.detach().to("cpu", copy=True) for name, parameter in taught.parameters.items()}
     return value, choose.Learned(taught.history, tensors)
@@ -168,7 +168,7 @@ def learn(taught: Taught, task: Task, data: Data, config: Run, rules: Rules | No
 
 def views(data: Data, config: Run) -> dict[str, Sequence[Any]]:
     """What is scored: the report split, a fixed sample of the fit split, to show the gap, and the shift."""
-    seen = splits.sample(data.fit, config.training.fit_sample, lambda example: example.id)
+    seen = splits.sample(data.fit, config.training.fit_sample)
     shown = {"report": data.report, "fit": seen, "shift": data.shift}
     return {split: part for split, part in shown.items() if part or split == "report"}
 

@@ -2,11 +2,23 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tasks.bench.errors import InputError
 
 Example = TypeVar("Example")
+
+
+class Named(Protocol):
+    """An example, whatever its task makes it."""
+
+    @property
+    def id(self) -> Any:
+        """Its name in records."""
+        ...
+
+
+NamedExample = TypeVar("NamedExample", bound=Named)
 
 
 def divide(
@@ -36,12 +48,12 @@ def check_shares(**shares: float) -> None:
             raise InputError(f"{name} is {share}: give a share from 0 up to 1")
 
 
-def sample(examples: Sequence[Example], size: int | None, name: Callable[[Example], str]) -> list[Example]:
-    """At most so many examples, the same ones every time, in their order; None: all."""
+def sample(examples: Sequence[NamedExample], size: int | None) -> list[NamedExample]:
+    """At most so many examples, the same ones every time by their names, in their order; None: all."""
     if size is None or size >= len(examples):
         return list(examples)
-    chosen = {name(example) for example in sorted(examples, key=lambda example: _rank(name(example)))[:size]}
-    return [example for example in examples if name(example) in chosen]
+    chosen = {example.id for example in sorted(examples, key=lambda example: _rank(str(example.id)))[:size]}
+    return [example for example in examples if example.id in chosen]
 
 
 def _rank(name: str) -> str:

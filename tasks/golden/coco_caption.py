@@ -35,7 +35,7 @@ def _meteor() -> Mapping[str, float]:
 
 
 _ASKED = [Captioned(str(n), Path(), "", each[0], each, whole=True) for n, each in enumerate(REFERENCES)]
-_SAID = [Said(caption, 0.0, 0, (), truncated=False, new_tokens=0) for caption in CAPTIONS]
+_SAID = [Said(caption) for caption in CAPTIONS]
 _PER_CENT = {name: 100 * value for name, value in OFFICIAL.items()}
 
 BY = "the tokenizer and scorers of pycocoevalcap"

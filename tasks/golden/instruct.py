@@ -75,7 +75,7 @@ FASTCHAT = {"win": 2, "loss": 1, "tie": 4, "win_rate": 57.14285714285714}
 
 
 def _said(text: str, bits: int = 0) -> Said:
-    return Said(text, bits * math.log(2), 4 * bool(bits), (), truncated=False, new_tokens=4)
+    return Said(text, bits * math.log(2), 4 * bool(bits), new_tokens=4)
 
 
 def _cell(dataset: str, asked: Sequence[Instruction], said: Sequence[Said]) -> partial[Mapping[str, float]]:

@@ -73,7 +73,7 @@ ASKED = [_asked(name, *rest) for name, rest in PROBLEMS.items()]
 
 def _said(text: str = "", likeliest: int = 0) -> Said:
     weights = tuple(-1.0 if option == likeliest else -2.5 for option in range(5))
-    return Said(text, 0.0, 0, weights, truncated=False, new_tokens=0)
+    return Said(text, options=weights)
 
 
 def _metric(texts: Sequence[str], dialect: str) -> Mapping[str, float]:

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 BACKBONES = Path(__file__).parent / "backbones"
-"""The three tiny backbones that ship: `llama`, `roberta` and `vit`, as `pretrain.py` made them."""
+"""The three tiny backbones that ship: `llama`, `roberta` and `vit`, as `pretrain/` made them."""

@@ -15,7 +15,7 @@ From here the rooms beside this one write each task's official files into the ca
     words.py         its facts as statements and as questions, in usual and in new words
     plain.py         passages of plain statements, to pre-train on; never a task's format
     squad.py scienceqa.py coco_caption.py instruct.py vtab.py      the tasks' files
-    pretrain.py      the recipe of the three backbones in `backbones/`
+    pretrain/        the recipes of the three backbones in `backbones/`
 """
 
 import hashlib

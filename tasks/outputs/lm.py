@@ -65,14 +65,14 @@ class Said(NamedTuple):
 
     text: str
     """The answer, up to the end of the sequence, stripped."""
-    nll: float
+    nll: float = 0.0
     """Of the target and the end of the sequence, summed over `tokens`, in nats."""
-    tokens: int
-    options: tuple[float, ...]
+    tokens: int = 0
+    options: tuple[float, ...] = ()
     """The log-probability of each option after the prompt, summed over its tokens."""
-    truncated: bool
+    truncated: bool = False
     """The answer was stopped by `max_new_tokens`."""
-    new_tokens: int
+    new_tokens: int = 0
     """Tokens of the answer, the end of the sequence not counted."""
     cut: bool = False
     """What was weighed was cut to `max_length`."""

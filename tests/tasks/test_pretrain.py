@@ -16,6 +16,7 @@ from tasks.bench.run import run
 from tasks.bench.store import Store
 from tasks.bench.suite import plan, read, single
 from tasks.mini import BACKBONES, plain, pretrain, vocabulary, world
+from tasks.mini.pretrain import llama
 from tests.tasks.conftest import tiny_llama
 
 
@@ -72,9 +73,9 @@ def test_the_first_heads_of_a_new_llama_look_back_whatever_stands_there():
     model.set_attn_implementation("eager")
     words = torch.randint(300, model.config.vocab_size, (8, 24))
     (weights,) = model(words, output_attentions=True).attentions[:1]
-    for head, distance in enumerate(pretrain.BACK):
+    for head, distance in enumerate(llama.BACK):
         assert weights[:, head].diagonal(-distance, 1, 2).mean() > 0.7
-    assert weights[:, len(pretrain.BACK) :].diagonal(-1, 2, 3).mean() < 0.3
+    assert weights[:, len(llama.BACK) :].diagonal(-1, 2, 3).mean() < 0.3
 
 
 def test_what_ships_finds_the_letter_of_a_word_in_a_list():

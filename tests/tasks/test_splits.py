@@ -1,6 +1,7 @@
 """Splits never share a group, and stay where they are whatever the order."""
 
 import random
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,8 +37,8 @@ def test_a_known_division_stays():
 
 @given(st.integers(0, 30), st.integers(0, 30))
 def test_a_smaller_sample_is_part_of_a_larger_one(one, other):
-    names = [str(n) for n in range(25)]
-    small, large = (splits.sample(names, size, str) for size in sorted((one, other)))
+    examples = [SimpleNamespace(id=str(n)) for n in range(25)]
+    small, large = ([e.id for e in splits.sample(examples, size)] for size in sorted((one, other)))
     assert set(small) <= set(large)
     assert large == sorted(large, key=int)
     assert len(large) == min(25, max(one, other))

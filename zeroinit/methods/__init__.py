@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from zeroinit.attach import Host
+    from zeroinit.host import Host
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """The types that parameters can be of."""

@@ -12,7 +12,7 @@ from zeroinit.prompts import LayerPrompts
 from zeroinit.seams import Site
 
 if TYPE_CHECKING:
-    from zeroinit.attach import Host
+    from zeroinit.host import Host
 
 
 @dataclass(frozen=True)

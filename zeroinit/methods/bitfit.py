@@ -8,7 +8,7 @@ from torch import nn
 from zeroinit.methods.full import Full
 
 if TYPE_CHECKING:
-    from zeroinit.attach import Host
+    from zeroinit.host import Host
 
 
 @dataclass(frozen=True)

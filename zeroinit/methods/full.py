@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zeroinit.methods import Method
 
 if TYPE_CHECKING:
-    from zeroinit.attach import Host
+    from zeroinit.host import Host
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zeroinit.methods._peft import PeftMethod, transposed
 
 if TYPE_CHECKING:
-    from zeroinit.attach import Host
+    from zeroinit.host import Host
 
 
 @dataclass(frozen=True)

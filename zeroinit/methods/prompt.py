@@ -13,7 +13,7 @@ from zeroinit.prompts import Switch
 from zeroinit.seams import continued, remove_hooks
 
 if TYPE_CHECKING:
-    from zeroinit.attach import Host
+    from zeroinit.host import Host
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ class PromptTuning(Method):
         if entry is None:
             return self._shallow().planted(host, name)
         own = _prompts_of(entry)
-        return (
-            {} if own is None or name not in own._parameters else {"prompt": cast(nn.Parameter, own._parameters[name])}
-        )
+        parameter = own._parameters.get(name) if own is not None else None
+        return {} if parameter is None else {"prompt": parameter}
 
     def uproot(self, host: "Host", name: str) -> None:
         """See ``Method.uproot``."""

@@ -11,7 +11,7 @@ from zeroinit.prompts import Switch
 from zeroinit.seams import Site, UnsupportedHostError, remove_hooks
 
 if TYPE_CHECKING:
-    from zeroinit.attach import Host
+    from zeroinit.host import Host
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from zeroinit.methods._in_attention import InAttention
 from zeroinit.seams import Site
 
 if TYPE_CHECKING:
-    from zeroinit.attach import Host
+    from zeroinit.host import Host
 
 
 @dataclass(frozen=True)

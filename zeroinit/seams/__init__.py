@@ -140,6 +140,11 @@ class Seam(ABC):
             raise ValueError(f"layers={layers}, but {type(self.model).__name__} has {len(sites)} attention layers")
         return sites[-count:]
 
+    def chain(self, name: str) -> list[nn.Module]:
+        """The modules from the model down to the one of this path."""
+        parts = name.split(".") if name else []
+        return [self.model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
+
     def sublayers(self, site: Site) -> Sublayers:
         """Where the sublayers of an attention module's block end.
 

@@ -219,8 +219,7 @@ class ModelSeam(Seam):
 
     def _block(self, name: str) -> nn.Module:
         """The element of a list of blocks that holds the attention of this path, out of any checkpoint wrapper."""
-        parts = name.split(".")
-        chain = [self.model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
+        chain = self.chain(name)
         lists = (nn.Sequential, nn.ModuleList)
         block = next((b for a, b in pairwise(chain) if isinstance(a, lists)), chain[-1])
         return block._modules.get("_checkpoint_wrapped_module") or block
