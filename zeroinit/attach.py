@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from zeroinit.condition import Condition
 from zeroinit.host import Host, Names, known
 from zeroinit.methods import Method
 from zeroinit.prompts import LayerPrompts
+from zeroinit.tree import children, named, ours
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -36,7 +37,7 @@ def attach(model: Model, method: Method, name: str = "default") -> Model:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or hasattr(nn.ModuleDict, name) or name in _TAKEN:
         raise ValueError(f"an adapter's name is letters, digits, - and _, and no module attribute: not {name!r}")
-    if inner := next((path for path, m in model.named_modules() if isinstance(m, Host) and path != "zeroinit"), None):
+    if inner := next((path for path, m in named(model) if isinstance(m, Host) and path != "zeroinit"), None):
         raise ValueError(f".{inner.rpartition('.')[0]} has adapters of its own: attach to it, or detach them first")
     _refuse_sharded(model, "attach")
     host = _host(model) or Host(model)
@@ -102,8 +103,8 @@ def take_out(host: Host, name: str, names: Names) -> None:
         host.train_only(names)
         return
     host.seam.close()
-    if "zeroinit" in model._modules:
-        del model._modules["zeroinit"]
+    if "zeroinit" in children(model):
+        del children(model)["zeroinit"]
     if isinstance(model, _TakesCondition):
         model.__class__ = type(model).__mro__[1]
     for key, parameter in model.named_parameters():
@@ -162,13 +163,13 @@ def gates(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
     """
     host = host_of(model)
     name = host.one(name)
-    planted = {path: module for path, module in model.named_modules() if isinstance(module, LayerPrompts)}
-    prompts = {path.removesuffix(".zeroinit"): module._modules.get(name) for path, module in planted.items()}
+    planted = {path: module for path, module in named(model) if isinstance(module, LayerPrompts)}
+    prompts = {path.removesuffix(".zeroinit"): children(module).get(name) for path, module in planted.items()}
     return {path: p.opening().flatten().clone() for path, p in prompts.items() if isinstance(p, GatedPrompt)}
 
 
 @contextlib.contextmanager
-def disabled(model: nn.Module) -> Iterator[None]:
+def disabled(model: nn.Module) -> Generator[None, None, None]:
     """The host alone, for a moment: no adapter acts, and the host's own head is in place."""
     host = host_of(model)
     pause = object()
@@ -188,7 +189,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def conditioned(
     model: nn.Module, features: Tensor | Sequence[Tensor], mask: Tensor | Sequence[bool] | None = None
-) -> Iterator[None]:
+) -> Generator[None, None, None]:
     """Condition the prompts of every forward pass inside, ``generate`` included, on features of each sample.
 
     Args:
@@ -269,7 +270,7 @@ def _rebuild(cls: type[nn.Module]) -> nn.Module:
 
 
 def _host(model: nn.Module) -> Host | None:
-    host = model._modules.get("zeroinit")
+    host = ours(model)
     return host if isinstance(host, Host) else None
 
 
@@ -287,7 +288,7 @@ def host_of(model: nn.Module) -> Host:
 def _attached(model: nn.Module) -> Host:
     host = _host(model)
     if host is None:
-        inner = next((path for path, module in model.named_modules() if isinstance(module, Host)), "")
+        inner = next((path for path, module in named(model) if isinstance(module, Host)), "")
         where = f": it is inside, give .{inner.rpartition('.')[0]}" if inner else ": attach one first"
         raise ValueError(f"{type(model).__name__} has no adapter{where}")
     return host

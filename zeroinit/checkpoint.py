@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
 from zeroinit import methods
@@ -24,6 +24,7 @@ from zeroinit.host import Host
 from zeroinit.methods import Method
 from zeroinit.methods.zero_init import ZeroInit
 from zeroinit.seams import Seam, UnsupportedHostError, seam_of
+from zeroinit.tree import ours
 
 Model = TypeVar("Model", bound=nn.Module)
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -170,7 +171,7 @@ def load_official(
     per_head = heads == {top.heads}
     method = ZeroInit(length=length, layers=layers, gate=gate, per_head=per_head, train_head=False)
     first = len(sites) - layers
-    tensors = {f"layers.{first + i}.prompt": part for i, part in enumerate(prompts.float().split(length))}
+    tensors = {f"layers.{first + i}.prompt": prompts[i * length :][:length].float() for i in range(layers)}
     tensors |= {f"layers.{i}.gate": gates[i].float().reshape(-1, 1, 1) for i in range(first, len(sites))}
     return _planted(model, method, name, tensors, str(path))
 
@@ -206,7 +207,10 @@ def _check_host(folder: Path, saved: object, model: nn.Module) -> None:
 
 def _short(value: object) -> object:
     """A list of one repeated number as that number."""
-    return value[0] if isinstance(value, list) and len(set(map(str, value))) == 1 else value
+    if not isinstance(value, list):
+        return value
+    values = cast(list[object], value)
+    return values[0] if len(set(map(str, values))) == 1 else values
 
 
 def whole(value: Tensor) -> Tensor:
@@ -221,7 +225,7 @@ def _planted(model: Model, method: Method, name: str, tensors: dict[str, Tensor]
     for field in ("length", "rank", "bottleneck"):  # before that much memory is asked for
         if (size := getattr(method, field, 0)) > largest:
             raise CheckpointError(f"{source} is configured for {field} {size}, but no tensor in it is that large")
-    already = model._modules.get("zeroinit")
+    already = ours(model)
     before = already.active if isinstance(already, Host) else ()
     try:
         host = host_of(attach(model, method, name))
@@ -275,25 +279,30 @@ def _peft_tensors(model: nn.Module, folder: Path, method: Any, tensors: dict[str
 def _read_official(path: Path) -> tuple[Tensor, list[Tensor]]:
     """Prompts (L · K, width), and the gates from the lowest layer to the top."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        read: object = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is no such file makes an unpickler raise whatever it likes
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{path} cannot be read as a file of tensors: {reason}") from None
-    state = state.get("model", state) if isinstance(state, dict) else {}
-    state = state if isinstance(state, dict) else {}
+    found = _dict(read)
+    state = _dict(found.get("model", found))
     prompts = state.get("adapter_query.weight")
     gates = {
-        int(match[1]): value
+        int(match[1]): value if isinstance(value, Tensor) else None
         for key, value in state.items()
         if isinstance(key, str) and (match := re.fullmatch(r"layers\.(\d{1,4})\.attention\.gate", key))
     }
-    if any(isinstance(value, Tensor) and value.is_meta for value in (prompts, *gates.values())):
+    tensors = [value for value in (prompts, *gates.values()) if isinstance(value, Tensor)]
+    if any(value.is_meta for value in tensors):
         raise CheckpointError(f"{path} has tensors without values: give the file that was saved after training")
-    if not isinstance(prompts, Tensor) or prompts.dim() != 2 or not all(isinstance(g, Tensor) for g in gates.values()):
+    if not isinstance(prompts, Tensor) or prompts.dim() != 2 or len(tensors) <= len(gates):
         raise CheckpointError(f"{path} has no adapter_query.weight of two dimensions: not the authors' layout")
     if not gates or sorted(gates) != list(range(len(gates))):
         raise CheckpointError(f"{path} has gates for layers {sorted(gates)}, not for 0 up to the last")
-    return prompts, [gates[index] for index in range(len(gates))]
+    return prompts, [gate for _, gate in sorted(gates.items()) if gate is not None]
+
+
+def _dict(value: object) -> dict[object, object]:
+    return cast(dict[object, object], value) if isinstance(value, dict) else {}
 
 
 def _official_size(
@@ -334,4 +343,4 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _mapping(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise CheckpointError(f"{CONFIG} has {type(value).__name__} where an object is expected")
-    return value
+    return cast(Mapping[str, Any], value)

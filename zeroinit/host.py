@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from zeroinit.methods import Method
 from zeroinit.prompts import LayerPrompts, Switch
 from zeroinit.seams import Seam, seam_of
+from zeroinit.tree import children
 
 Names = tuple[str | None, ...]
 
@@ -142,7 +143,7 @@ class Host(nn.Module):
     def drop_head(self, name: str) -> None:
         """Forget an adapter's head."""
         self.heads.pop(name, None)
-        self.parked._modules.pop(f"of_{name}", None)
+        children(self.parked).pop(f"of_{name}", None)
 
     def _place_head(self, names: Names) -> None:
         """Put the heads that these names run with into the host's place, and park the others."""
@@ -154,7 +155,7 @@ class Host(nn.Module):
         head = next(iter(wanted.values())) if len(wanted) == 1 else PerSampleHead(names, wanted)
         parent, _, child = self.head_path.rpartition(".")
         setattr(self.model.get_submodule(parent), child, head)
-        self.parked._modules.clear()
+        children(self.parked).clear()
         for name, held in self.heads.items():
             if name not in wanted:
                 self.parked.add_module("host" if name is None else f"of_{name}", held.module)

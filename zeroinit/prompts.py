@@ -18,6 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from zeroinit.attention import GatedPrompt, gated_prompt_attention
 from zeroinit.condition import Condition
 from zeroinit.seams import Projection
+from zeroinit.tree import buffers, children, parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Switch:
     """The state that all modules of one host share; ``conditions`` are those of the open contexts, outermost first."""
 
     state: State = field(default_factory=State)
-    conditions: list[Condition] = field(default_factory=list)
+    conditions: list[Condition] = field(default_factory=list[Condition])
     projectors: nn.ModuleDict = field(default_factory=nn.ModuleDict)
 
     def set(self, **changes: object) -> State:
@@ -87,7 +88,7 @@ def _mark(thing: object) -> tuple[int, int]:
 
 def _sources_in(module: nn.Module) -> Iterator[_Source]:
     """Every tensor and every part of a module, at any depth."""
-    for table in (module._parameters, module._buffers, module._modules):
+    for table in (parameters(module), buffers(module), children(module)):
         for key, thing in table.items():
             yield _Source.of(table, key)
             if isinstance(thing, nn.Module):
@@ -190,7 +191,7 @@ class LayerPrompts(nn.Module):
             return None
         batch = query.shape[0]
         rows_of = _rows_of(names, batch)
-        terms = {}
+        terms: dict[str | None, Tensor] = {}
         for name, rows in rows_of.items():
             if name in self._modules:
                 part = query[torch.tensor(rows, device=query.device)]
@@ -217,10 +218,10 @@ class LayerPrompts(nn.Module):
         if not self.has_keys_ahead(state):
             return None
         prefix = self.get_submodule(str((state or self.switch.state).alone))
-        if "prompt" in prefix._parameters:
+        if "prompt" in parameters(prefix):
             key, value = self.projection(attention, prefix.prompt[None].to(query.dtype))  # type: ignore[index]
         else:
-            key, value = (x[None] for x in prefix._parameters.values() if x is not None)
+            key, value = (x[None] for x in parameters(prefix).values() if x is not None)
         key, value = (x.to(query.dtype).expand(query.shape[0], -1, -1, -1) for x in (key, value))
         return key, value
 
@@ -286,8 +287,8 @@ class LayerPrompts(nn.Module):
         """Everything that the keys and values of an adapter are made from."""
         yield from _sources_in(self.get_submodule(name))
         for part in self.projection.parts(attention):
-            table = attention._modules if part in attention._modules else attention._parameters
-            table = attention._buffers if part in attention._buffers else table
+            table = children(attention) if part in children(attention) else parameters(attention)
+            table = buffers(attention) if part in buffers(attention) else table
             yield _Source.of(table, part)
             if isinstance(module := table[part], nn.Module):
                 yield from _sources_in(module)
@@ -312,7 +313,7 @@ class LayerPrompts(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LayerPrompts":
         self.cache.clear()
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _rows_of(names: tuple[str | None, ...], batch: int) -> dict[str | None, list[int]]:

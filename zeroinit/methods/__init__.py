@@ -23,6 +23,7 @@ from typing import (
     Self,
     SupportsIndex,
     Union,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -116,7 +117,7 @@ class Method(ABC):
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(known)}")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        values = {key: tuple(cast(list[Any], v)) if isinstance(v, list) else v for key, v in values.items()}
         hints = get_type_hints(cls)
         for key, value in values.items():
             if not fits(value, hints[key]):

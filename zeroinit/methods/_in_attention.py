@@ -10,6 +10,7 @@ from torch import nn
 from zeroinit.methods import Method
 from zeroinit.prompts import LayerPrompts
 from zeroinit.seams import Site
+from zeroinit.tree import children, ours
 
 if TYPE_CHECKING:
     from zeroinit.host import Host
@@ -30,7 +31,7 @@ class InAttention(Method):
     def plant(self, host: "Host", name: str) -> None:
         """See ``Method.plant``."""
         for site in self.sites(host):
-            prompts = site.module._modules.get("zeroinit")
+            prompts = ours(site.module)
             if prompts is None:
                 prompts = LayerPrompts(site.projection, host.switch)
                 prompts.train(site.module.training)
@@ -42,8 +43,8 @@ class InAttention(Method):
         """``layers.{index}.prompt`` and the like, the index counted from the host's lowest attention."""
         found: dict[str, nn.Parameter] = {}
         for index, site in enumerate(host.seam.sites()):
-            prompts = site.module._modules.get("zeroinit")
-            if isinstance(prompts, LayerPrompts) and name in prompts._modules:
+            prompts = ours(site.module)
+            if isinstance(prompts, LayerPrompts) and name in children(prompts):
                 parameters = prompts.get_submodule(name).named_parameters()
                 found |= {f"layers.{index}.{key}": value for key, value in parameters}
         return found
@@ -52,14 +53,14 @@ class InAttention(Method):
         """See ``Method.uproot``."""
         left = False
         for module in host.model.modules():
-            prompts = module._modules.get("zeroinit")
+            prompts = ours(module)
             if isinstance(prompts, LayerPrompts):
-                prompts._modules.pop(name, None)
+                children(prompts).pop(name, None)
                 prompts.cache.clear()
                 if any(True for _ in prompts.children()):
                     left = True
                 else:
-                    del module._modules["zeroinit"]
+                    del children(module)["zeroinit"]
         host.seam.close()
         if left:
             host.seam.open()

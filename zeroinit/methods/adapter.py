@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from zeroinit.methods import Method
 from zeroinit.prompts import Switch
 from zeroinit.seams import remove_hooks
+from zeroinit.tree import children, named, ours
 
 if TYPE_CHECKING:
     from zeroinit.host import Host
@@ -67,7 +68,7 @@ class BottleneckAdapter(Method):
             ends = host.seam.sublayers(site)
             for place in self.places:
                 end = host.model.get_submodule(getattr(ends, place))
-                bottlenecks = end._modules.get("zeroinit")
+                bottlenecks = ours(end)
                 if bottlenecks is None:
                     bottlenecks = Bottlenecks(host.switch)
                     end.add_module("zeroinit", bottlenecks)
@@ -80,19 +81,19 @@ class BottleneckAdapter(Method):
         """``{path of the sublayer's last map}.down.weight`` and so on."""
         return {
             f"{path}.{key}": parameter
-            for path, module in host.model.named_modules()
-            if isinstance(own := module._modules.get("zeroinit"), Bottlenecks) and name in own._modules
+            for path, module in named(host.model)
+            if isinstance(own := ours(module), Bottlenecks) and name in children(own)
             for key, parameter in own.get_submodule(name).named_parameters()
         }
 
     def uproot(self, host: "Host", name: str) -> None:
         """See ``Method.uproot``."""
         for module in host.model.modules():
-            own = module._modules.get("zeroinit")
+            own = ours(module)
             if isinstance(own, Bottlenecks):
-                own._modules.pop(name, None)
-                if not own._modules:
-                    del module._modules["zeroinit"]
+                children(own).pop(name, None)
+                if not children(own):
+                    del children(module)["zeroinit"]
                     remove_hooks(module, (_add_bottleneck,))
 
 
@@ -128,6 +129,6 @@ class Bottlenecks(nn.Module):
 def _add_bottleneck(end: nn.Module, args: tuple[object, ...], output: Tensor) -> Tensor:
     """After the map that ends a sublayer: add what the active adapter says."""
     del args
-    own: Bottlenecks = end._modules["zeroinit"]  # type: ignore[assignment]
+    own: Bottlenecks = children(end)["zeroinit"]  # type: ignore[assignment]
     name = own.switch.state.alone
-    return output + own.get_submodule(name)(output) if name in own._modules else output
+    return output + own.get_submodule(name)(output) if name in children(own) else output

@@ -11,6 +11,7 @@ from zeroinit.methods import Method
 from zeroinit.methods.vpt import Vpt
 from zeroinit.prompts import Switch
 from zeroinit.seams import continued, remove_hooks
+from zeroinit.tree import children, ours, parameters
 
 if TYPE_CHECKING:
     from zeroinit.host import Host
@@ -49,8 +50,8 @@ class PromptTuning(Method):
         if entry is None:
             self._shallow().plant(host, name)
             return
-        embedding: Any = entry.get_input_embeddings()  # type: ignore[operator]
-        prompts = embedding._modules.get("zeroinit")
+        embedding: Any = _embedding_of(entry)
+        prompts = _prompts_of(entry)
         if prompts is None:
             prompts = InputPrompts(host.switch)
             embedding.add_module("zeroinit", prompts)
@@ -58,7 +59,7 @@ class PromptTuning(Method):
             entry.register_forward_hook(_leave)
         words = torch.randint(embedding.weight.shape[0], (self.length,), device=embedding.weight.device)
         with torch.no_grad():
-            start = embedding(words).to(getattr(torch, self.dtype))
+            start: Tensor = embedding(words).to(getattr(torch, self.dtype))
         prompts.register_parameter(name, nn.Parameter(start.clone()))
 
     def planted(self, host: "Host", name: str) -> dict[str, nn.Parameter]:
@@ -67,7 +68,7 @@ class PromptTuning(Method):
         if entry is None:
             return self._shallow().planted(host, name)
         own = _prompts_of(entry)
-        parameter = own._parameters.get(name) if own is not None else None
+        parameter = parameters(own).get(name) if own is not None else None
         return {} if parameter is None else {"prompt": parameter}
 
     def uproot(self, host: "Host", name: str) -> None:
@@ -78,9 +79,9 @@ class PromptTuning(Method):
             return
         own = _prompts_of(entry)
         if own is not None:
-            own._parameters.pop(name, None)
-            if not own._parameters:
-                del entry.get_input_embeddings()._modules["zeroinit"]  # type: ignore[operator]
+            parameters(own).pop(name, None)
+            if not parameters(own):
+                del children(_embedding_of(entry))["zeroinit"]
                 remove_hooks(entry, (_enter, _leave))
 
     def _shallow(self) -> Vpt:
@@ -104,8 +105,12 @@ class InputPrompts(nn.Module):
         return self._parameters.get(str(self.switch.state.alone))
 
 
+def _embedding_of(entry: nn.Module) -> nn.Module:
+    return cast(Any, entry).get_input_embeddings()
+
+
 def _prompts_of(entry: nn.Module) -> InputPrompts | None:
-    return entry.get_input_embeddings()._modules.get("zeroinit")  # type: ignore[operator]
+    return cast(InputPrompts | None, ours(_embedding_of(entry)))
 
 
 def _enter(entry: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]] | None:
@@ -121,13 +126,13 @@ def _enter(entry: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         return None
     takes = inspect.signature(entry.forward).parameters
     kwargs = dict(zip(takes, args, strict=False)) | kwargs
-    embeds, cache = kwargs.get("inputs_embeds"), continued(kwargs)
-    embeds = entry.get_input_embeddings()(kwargs["input_ids"]) if embeds is None else embeds  # type: ignore[operator]
+    given, cache = kwargs.get("inputs_embeds"), continued(kwargs)
+    embeds: Tensor = _embedding_of(entry)(kwargs["input_ids"]) if given is None else given
     batch, tokens = embeds.shape[:2]
     past = cache.get_seq_length() if cache is not None else 0
     length = prompt.shape[0]
-    mask = kwargs.get("attention_mask")
-    mask = embeds.new_ones(batch, max(past - length, 0) + tokens, dtype=torch.long) if mask is None else mask
+    told = kwargs.get("attention_mask")
+    mask: Tensor = embeds.new_ones(batch, max(past - length, 0) + tokens, dtype=torch.long) if told is None else told
     if mask.dim() != 2:
         raise ValueError("prompt tuning takes masks of (batch, tokens): use a dynamic cache, and no mask made by hand")
     mask = torch.cat([mask.new_ones(batch, length), mask], dim=1)
@@ -141,13 +146,13 @@ def _enter(entry: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         raise ValueError(
             f"a prompt of {length} and a text of {tokens} tokens are more than the {most - first} of the model"
         )
-    given = {"input_ids": None, "inputs_embeds": embeds, "attention_mask": mask}
+    changed: dict[str, Tensor | None] = {"input_ids": None, "inputs_embeds": embeds, "attention_mask": mask}
     if "position_ids" in takes:
-        given["position_ids"] = places[:, -embeds.shape[1] :] + (first or 0)
+        changed["position_ids"] = places[:, -embeds.shape[1] :] + (first or 0)
     if kwargs.get("token_type_ids") is not None and own.entered:
         types = kwargs["token_type_ids"]
-        given["token_type_ids"] = torch.cat([types.new_zeros(batch, length), types], dim=1)
-    return (), kwargs | given
+        changed["token_type_ids"] = torch.cat([types.new_zeros(batch, length), types], dim=1)
+    return (), kwargs | changed
 
 
 def _first_position(entry: nn.Module) -> int | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from zeroinit.methods import Method
 from zeroinit.prompts import Switch
 from zeroinit.seams import Site, UnsupportedHostError, remove_hooks
+from zeroinit.tree import children, named, ours, parameters
 
 if TYPE_CHECKING:
     from zeroinit.host import Host
@@ -57,7 +58,7 @@ class Vpt(Method):
             )
         patch = model.patch_embed.proj.weight
         reach = (6 / (patch[0].numel() + sites[0].width)) ** 0.5
-        blocks = [cast(nn.Module, site.block) for site in sites]
+        blocks = [site.block for site in sites]
         for block in blocks if self.deep else blocks[:1]:
             prompts = _tokens_of(block, host.switch, model.num_prefix_tokens)
             parameter = torch.empty(self.length, sites[0].width, dtype=getattr(torch, self.dtype), device=patch.device)
@@ -70,20 +71,20 @@ class Vpt(Method):
     def planted(self, host: "Host", name: str) -> dict[str, nn.Parameter]:
         """``{path of the block}.prompt``."""
         return {
-            f"{path}.prompt": prompts._parameters[name]  # type: ignore[misc]
-            for path, module in host.model.named_modules()
-            if isinstance(prompts := module._modules.get("zeroinit"), BlockTokens) and name in prompts._parameters
+            f"{path}.prompt": parameters(prompts)[name]  # type: ignore[misc]
+            for path, module in named(host.model)
+            if isinstance(prompts := ours(module), BlockTokens) and name in parameters(prompts)
         }
 
     def uproot(self, host: "Host", name: str) -> None:
         """See ``Method.uproot``."""
         for module in host.model.modules():
-            prompts = module._modules.get("zeroinit")
+            prompts = ours(module)
             if isinstance(prompts, BlockTokens):
-                prompts._parameters.pop(name, None)
+                parameters(prompts).pop(name, None)
                 prompts.leaving.pop(name, None)
-                if not prompts._parameters and not prompts.leaving:
-                    del module._modules["zeroinit"]
+                if not parameters(prompts) and not prompts.leaving:
+                    del children(module)["zeroinit"]
                     remove_hooks(module, (_enter, _leave))
 
 
@@ -114,7 +115,7 @@ def _is_plain_vit(model: nn.Module, sites: list[Site]) -> bool:
 
 
 def _tokens_of(block: nn.Module, switch: Switch, first: int) -> BlockTokens:
-    prompts = block._modules.get("zeroinit")
+    prompts = ours(block)
     if prompts is None:
         prompts = BlockTokens(switch, first)
         block.add_module("zeroinit", prompts)
@@ -125,8 +126,8 @@ def _tokens_of(block: nn.Module, switch: Switch, first: int) -> BlockTokens:
 
 def _enter(block: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Before a block runs: put the active prompts behind its class token."""
-    own = cast(BlockTokens, block._modules["zeroinit"])
-    tokens, prompt = args[0], own._parameters.get(str(own.switch.state.alone))
+    own = cast(BlockTokens, children(block)["zeroinit"])
+    tokens, prompt = args[0], parameters(own).get(str(own.switch.state.alone))
     if prompt is None:
         return args
     prompt = prompt.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
@@ -136,6 +137,6 @@ def _enter(block: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def _leave(block: nn.Module, args: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
     """After a block: take the prompts that leave here out again."""
     del args
-    own = cast(BlockTokens, block._modules["zeroinit"])
+    own = cast(BlockTokens, children(block)["zeroinit"])
     length = own.leaving.get(str(own.switch.state.alone), 0)
     return torch.cat([tokens[:, : own.first], tokens[:, own.first + length :]], dim=1) if length else tokens

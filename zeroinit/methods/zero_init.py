@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from torch import nn
@@ -106,7 +106,7 @@ class ZeroInit(InAttention):
         condition = values.get("condition")
         if isinstance(condition, Mapping):
             try:
-                values = {**values, "condition": ImageCondition(**condition)}
+                values = {**values, "condition": ImageCondition(**cast(Mapping[str, Any], condition))}
             except TypeError as error:
                 raise ValueError(f"condition: {error}") from None
         return super().from_fields(values)

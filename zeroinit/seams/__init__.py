@@ -14,6 +14,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zeroinit import tree
+from zeroinit.tree import named
+
 Layout = Literal["separate", "stacked", "interleaved"]
 
 
@@ -51,8 +54,7 @@ class Projection:
             key = self._normalize(getattr(attention, self.key_norm), key)
         if self.clip is not None:
             key, value = key.clamp(-self.clip, self.clip), value.clamp(-self.clip, self.clip)
-        key = key.unflatten(-1, (self.kv_heads, -1)) if key.dim() == 3 else key
-        value = value.unflatten(-1, (self.kv_heads, -1)) if value.dim() == 3 else value
+        key, value = self._by_head(key), self._by_head(value)
         if self.value_norm:
             value = getattr(attention, self.value_norm)(value)
         if self.factors != (1.0, 1.0):
@@ -80,7 +82,10 @@ class Projection:
         weight = getattr(norm, "weight", None)
         if weight is not None and weight.shape == (self.kv_heads * self.head_dim,) and self.kv_heads > 1:
             return norm(key.flatten(2))
-        return norm(key.unflatten(-1, (self.kv_heads, -1)) if key.dim() == 3 else key)
+        return norm(self._by_head(key))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.kv_heads, -1) if x.dim() == 3 else x
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,7 @@ class Seam(ABC):
         Raises:
             UnsupportedHostError: if there is no such map, or one for each of several experts.
         """
-        block = next(path for path, module in self.model.named_modules() if module is site.block)
+        block = next(path for path, module in named(self.model) if module is site.block)
         own = site.name.removeprefix(f"{block}.").partition(".")[0]
         ends = [path for path, outputs in _maps_in(site.block, f"{block}.") if outputs == site.width]
         inside = [path for path in ends if path.startswith(f"{block}.{own}.")]
@@ -220,7 +225,7 @@ def seam_of(model: nn.Module) -> Seam:
         library = cls.__module__.partition(".")[0]
         if library in libraries:
             return importlib.import_module(f"{__name__}.{library}").ModelSeam(model)
-    inside = next((name for name, child in model.named_modules() if name and _is_hosted(child)), None)
+    inside = next((name for name, child in named(model) if name and _is_hosted(child)), None)
     hint = f"; attach to the model inside, at .{inside}" if inside else ""
     raise UnsupportedHostError(f"{type(model).__name__} is not a model of {' or '.join(libraries)}{hint}")
 
@@ -238,14 +243,10 @@ def _is_hosted(module: nn.Module) -> bool:
 def remove_hooks(model: nn.Module, hooks: tuple[Callable[..., object], ...]) -> None:
     """Take these functions off every module; they are found by identity, so that a deep copy can be cleaned too."""
     for module in model.modules():
-        for table in (module._forward_pre_hooks, module._forward_hooks):
+        for table in (tree.hooks(module, before=True), tree.hooks(module, before=False)):
             for handle in [handle for handle, hook in table.items() if hook in hooks]:
                 del table[handle]
-                for flags in (
-                    module._forward_pre_hooks_with_kwargs,
-                    module._forward_hooks_with_kwargs,
-                    module._forward_hooks_always_called,
-                ):
+                for flags in tree.hook_kinds(module):
                     flags.pop(handle, None)
 
 

@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Any
 
 from torch import nn
-from transformers.modeling_utils import AttentionInterface
 
 from zeroinit.seams import Layout, Projection, UnsupportedHostError
 
@@ -85,11 +84,11 @@ def is_cross(name: str, module: nn.Module) -> bool:
     return named or nested or bool(getattr(module, "is_cross_attention", False))
 
 
-_DISPATCH: dict[type[nn.Module], tuple[AttentionInterface, Callable[..., Any]]] = {}
+_DISPATCH: dict[type[nn.Module], tuple[Any, Callable[..., Any] | None]] = {}
 
 
-def dispatch(cls: type[nn.Module]) -> tuple[AttentionInterface, Callable[..., Any]]:
-    """The interface and the eager function that a module's forward names."""
+def dispatch(cls: type[nn.Module]) -> tuple[Any, Callable[..., Any] | None]:
+    """The interface and the eager function that a module's forward names; None where it names none."""
     if cls not in _DISPATCH:
         forward: Any = inspect.unwrap(cls.forward)
         names = forward.__code__.co_names
@@ -133,7 +132,7 @@ def projection_of(name: str, module: nn.Module) -> tuple[int, str, Projection]:
 
 def parts_of(module: nn.Module) -> set[str]:
     """The names of a module's own parts and parameters."""
-    parts = {child for child, part in module.named_children() if child != "zeroinit" and part is not None}
+    parts = {child for child, _ in module.named_children() if child != "zeroinit"}
     return parts | {parameter for parameter, _ in module.named_parameters(recurse=False)}
 
 
@@ -165,13 +164,15 @@ def _refusal(
 
 def _reads(cls: type[nn.Module]) -> set[str]:
     """The names that a module's forward takes from the module."""
-    steps = list(dis.get_instructions(inspect.unwrap(cls.forward)))
+    steps: Any = pairwise(dis.get_instructions(inspect.unwrap(cls.forward)))
     return {
-        after.argval
-        for before, after in pairwise(steps)
-        if after.opname in ("LOAD_ATTR", "LOAD_METHOD")
-        and (before.argval[-1:] == ("self",) if isinstance(before.argval, tuple) else before.argval == "self")
+        after.argval for before, after in steps if after.opname in ("LOAD_ATTR", "LOAD_METHOD") and _loads_self(before)
     }
+
+
+def _loads_self(step: Any) -> bool:
+    """Whether a step loads `self`, alone or as the second of two names."""
+    return step.argval == "self" or (step.opname.count("LOAD_FAST") == 2 and step.argval[-1] == "self")
 
 
 def _is_linear(part: Any) -> bool:

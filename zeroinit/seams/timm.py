@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from zeroinit.prompts import LayerPrompts, State, Switch
 from zeroinit.seams import Projection, Seam, Site, UnsupportedHostError, remove_hooks
+from zeroinit.tree import children, hooks, in_backward, named, ours
 
 REACHABLE = (Attention, AttentionRope, EvaAttention, RelPosAttention)
 SUPPORTED = (
@@ -47,7 +48,7 @@ class Tap:
     @property
     def prompts(self) -> LayerPrompts:
         """The prompts planted in the attention module."""
-        return self.attention._modules["zeroinit"]  # type: ignore[return-value]
+        return children(self.attention)["zeroinit"]  # type: ignore[return-value]
 
 
 def _tap_of(module: nn.Module) -> Tap:
@@ -126,7 +127,7 @@ def _carry_state(block: nn.Module, args: tuple[Any, ...]) -> None:
     timm checkpoints a block with its hooks, and recomputes it, in the backward pass, from the tensor that it was
     called with, or, if reentrant, from a detached one: the state rides on the storage, which both share.
     """
-    taps = [_tap_of(m) for m in block.modules() if "zeroinit" in m._modules and "zeroinit_tap" in m.__dict__]
+    taps = [_tap_of(m) for m in block.modules() if "zeroinit" in children(m) and "zeroinit_tap" in m.__dict__]
     state = None if torch.compiler.is_compiling() else _carried(block, args[0], taps[0].prompts.switch)
     for tap in taps:
         tap.state = state
@@ -134,7 +135,7 @@ def _carry_state(block: nn.Module, args: tuple[Any, ...]) -> None:
 
 def _carried(block: nn.Module, tokens: Tensor, switch: Switch) -> State | None:
     """The state of the forward pass that these tokens belong to; None: the current one."""
-    backward = torch._C._current_graph_task_id() != -1
+    backward = in_backward()
     if not (torch.is_grad_enabled() or block.training or backward):
         return None
     storage: Any = tokens.untyped_storage()
@@ -153,7 +154,7 @@ class ModelSeam(Seam):
 
     def sites(self) -> list[Site]:
         """See ``Seam.sites``."""
-        found = [(name, module) for name, module in self.model.named_modules() if _reachable(module)]
+        found = [(name, module) for name, module in named(self.model) if _reachable(module)]
         if not found:
             raise UnsupportedHostError(f"{type(self.model).__name__} has no attention known here; {SUPPORTED}")
         return [self._site(name, module) for name, module in found]
@@ -165,34 +166,34 @@ class ModelSeam(Seam):
             UnsupportedHostError: if there are several classifiers.
         """
         model: Any = self.model
-        head = model.get_classifier() if hasattr(model, "get_classifier") else None
-        if isinstance(head, tuple | list | nn.ModuleList):
+        head: Any = model.get_classifier() if hasattr(model, "get_classifier") else None
+        if any(isinstance(head, kind) for kind in (tuple, list, nn.ModuleList)):
             raise UnsupportedHostError(f"{type(self.model).__name__} has {len(head)} classifiers, one is supported")
         if not isinstance(head, nn.Module) or not any(True for _ in head.parameters()):
             return None
-        return next(name for name, module in self.model.named_modules() if module is head)
+        return next(name for name, module in named(self.model) if module is head)
 
     def refuse_prefix(self) -> None:
         """See ``Seam.refuse_prefix``."""
-        if any(type(site.module).forward is RelPosAttention.forward for site in self.sites()):
+        if any(_runs(site.module, RelPosAttention) for site in self.sites()):
             raise UnsupportedHostError("RelPosAttention adds a bias by place to its scores: a prefix has no place")
 
     def open(self) -> None:
         """See ``Seam.open``."""
-        for name, module in self.model.named_modules():
-            if not isinstance(module._modules.get("zeroinit"), LayerPrompts):
+        for name, module in named(self.model):
+            if not isinstance(ours(module), LayerPrompts):
                 continue
-            parts = module._modules
+            parts = children(module)
             context = parts.get("norm") or parts["proj"]
             hooked: list[tuple[Any, Callable[..., Any]]] = [
                 (context, _add_term),
                 (self._block(name), _carry_state),
             ]
             for part, hook in hooked:
-                if hook not in part._forward_pre_hooks.values():
+                if hook not in hooks(part, before=True).values():
                     part.register_forward_pre_hook(hook)
             norm: Any = module.q_norm
-            if _see_query not in norm._forward_hooks.values():
+            if _see_query not in hooks(norm, before=False).values():
                 norm.register_forward_hook(_see_query)
                 module.k_norm.register_forward_hook(_see_key)  # type: ignore[union-attr]
                 module.register_forward_pre_hook(_see_rope, with_kwargs=True)
@@ -222,9 +223,13 @@ class ModelSeam(Seam):
         chain = self.chain(name)
         lists = (nn.Sequential, nn.ModuleList)
         block = next((b for a, b in pairwise(chain) if isinstance(a, lists)), chain[-1])
-        return block._modules.get("_checkpoint_wrapped_module") or block
+        return children(block).get("_checkpoint_wrapped_module") or block
 
 
 def _reachable(module: nn.Module) -> bool:
     """Whether a module's forward is one that the hooks were written for: a subclass may do something else."""
-    return any(type(module).forward is cls.forward for cls in REACHABLE)
+    return any(_runs(module, cls) for cls in REACHABLE)
+
+
+def _runs(module: nn.Module, cls: Any) -> bool:
+    return type(module).forward is cls.forward

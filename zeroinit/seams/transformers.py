@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from zeroinit.prompts import LayerPrompts, State, Switch
 from zeroinit.seams import Seam, Site, UnsupportedHostError, continued, remove_hooks
@@ -31,8 +31,12 @@ from zeroinit.seams._attentions import (
     reachable,
     size_of,
 )
+from zeroinit.tree import hooks, named, ours
 
 PREFIX = "zeroinit_"
+_FUNCTIONS: Any = ALL_ATTENTION_FUNCTIONS
+_MASKS: Any = ALL_MASK_ATTENTION_FUNCTIONS
+"""What transformers can be asked for by name; neither has types."""
 
 
 def attention(
@@ -45,7 +49,7 @@ def attention(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """The user's attention function plus the term: context (batch, tokens, heads, head_dim), weights or None."""
-    function, prompts = _host_attention(module), module._modules.get("zeroinit")
+    function, prompts = _host_attention(module), ours(module)
     if not isinstance(prompts, LayerPrompts):
         return function(module, query, key, value, attention_mask, *args, **kwargs)
     if prefix := prompts.keys_ahead(module, query):
@@ -122,15 +126,15 @@ def _wrap(config: Any) -> None:
 def _register(implementation: str) -> str:
     """Make our function over an implementation known to transformers; returns its name."""
     name = PREFIX + implementation
-    if name not in ALL_ATTENTION_FUNCTIONS:
-        AttentionInterface.register(name, attention)
-        if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
-            AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
+    if name not in _FUNCTIONS:
+        _FUNCTIONS.register(name, attention)
+        if implementation in _MASKS:
+            _MASKS.register(name, _MASKS[implementation])
     return name
 
 
 # Now, for a model that comes out of a pickle asks for its mask before its first forward pass.
-for _known in ("eager", *list(ALL_ATTENTION_FUNCTIONS)):
+for _known in ("eager", *list(_FUNCTIONS)):
     _register(_known.removeprefix(PREFIX))
 
 
@@ -242,9 +246,7 @@ class ModelSeam(Seam):
     def sites(self) -> list[Site]:
         """See ``Seam.sites``."""
         found: dict[str, nn.Module] = {
-            name: module
-            for name, module in self.model.named_modules()
-            if reachable(module) and not is_cross(name, module)
+            name: module for name, module in named(self.model) if reachable(module) and not is_cross(name, module)
         }
         if not found:
             raise UnsupportedHostError(
@@ -288,11 +290,7 @@ class ModelSeam(Seam):
 
     def open(self) -> None:
         """See ``Seam.open``."""
-        adapted = {
-            name: module
-            for name, module in self.model.named_modules()
-            if isinstance(module._modules.get("zeroinit"), LayerPrompts)
-        }
+        adapted = {name: module for name, module in named(self.model) if isinstance(ours(module), LayerPrompts)}
         base = self._base(next(iter(adapted)))
         for module in adapted.values():
             _wrap(module.config)
@@ -301,7 +299,7 @@ class ModelSeam(Seam):
             configs=list({id(module.config): module.config for module in adapted.values()}.values()),
             rotary=_is_rotary(base),
         )
-        if _prepare not in base._forward_pre_hooks.values():
+        if _prepare not in hooks(base, before=True).values():
             base.register_forward_pre_hook(_prepare, with_kwargs=True)
 
     def close(self) -> None:
@@ -322,7 +320,7 @@ class ModelSeam(Seam):
 
     def _refuse_composites(self, found: dict[str, nn.Module]) -> None:
         """Several towers, or an encoder with a decoder: which one is meant cannot be guessed."""
-        paths = {module: path for path, module in self.model.named_modules()}
+        paths = {module: path for path, module in named(self.model)}
         towers = dict.fromkeys(paths[self._base(name)] for name in found)
         if len(towers) > 1:
             raise UnsupportedHostError(
@@ -330,8 +328,9 @@ class ModelSeam(Seam):
                 + ", ".join(f".{path}" for path in towers)
             )
         (tower,) = towers
-        own = {type(self.model.config), type(self.model.config.get_text_config())}
-        if type(self.model.get_submodule(tower).config) not in own:
+        whole: Any = self.model
+        own: set[object] = {type(whole.config), type(whole.config.get_text_config())}
+        if type(whole.get_submodule(tower).config) not in own:
             raise UnsupportedHostError(
                 f"only a part of {type(self.model).__name__} can be adapted; if you mean it, attach to .{tower}"
             )
