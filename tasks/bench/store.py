@@ -23,9 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.bench import durable, folder, locks, sources
 from tasks.bench.errors import InputError
 from tasks.bench.folder import Json
-from tasks.bench.rows import COLUMNS as COLUMNS
-from tasks.bench.rows import Row as Row
-from tasks.bench.rows import csv_of, rows_of
+from tasks.bench.rows import Row, csv_of, rows_of
 
 if TYPE_CHECKING:
     import torch

@@ -18,8 +18,8 @@ from tasks.bench import task as tasks
 from tasks.bench.config import name_of
 from tasks.bench.errors import InputError
 from tasks.bench.plain import visible
-from tasks.bench.rows import alike, csv_of
-from tasks.bench.store import FINISHED, Row, Store
+from tasks.bench.rows import Row, alike, csv_of
+from tasks.bench.store import FINISHED, Store
 from tasks.bench.task import Record, faults
 
 SPLITS = ("report", "fit", "shift")
