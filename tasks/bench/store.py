@@ -125,7 +125,7 @@ class Store:
         Raises:
             InputError: they are not what was written.
         """
-        return folder.records(f"{self.cells}/{name}/{split}.jsonl.gz")
+        return folder.records(f"{self.cells}/{name}/{split}{folder.RECORDS}")
 
     def rows(self, names: Iterable[str] | None = None) -> list[Row]:
         """One row a split and metric of these cells, or of all; one without a metric for a cell without numbers."""
