@@ -10,7 +10,6 @@ inside of an `images_<split>.tar` in it.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,8 +240,5 @@ def _kept(raw: bytes) -> Path:
     """A picture's bytes as a file in the cache, named by their hash."""
     path = cache.root() / "scienceqa-pictures" / hashlib.sha256(raw).hexdigest()
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.{os.getpid()}")
-        scratch.write_bytes(raw)
-        scratch.replace(path)
+        cache.keep(path, raw)
     return path

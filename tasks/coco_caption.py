@@ -173,7 +173,7 @@ class CocoCaption(Task):
             seed=run.choice.seed,
         )
 
-    def oracle(self, examples: Sequence[Captioned], reader: Any, run: Run) -> Sequence[Any]:
+    def oracle(self, fit: Sequence[Captioned], examples: Sequence[Captioned], reader: Any, run: Run) -> Sequence[Any]:
         """The first of a picture's own captions: what the metrics give to a sentence that is one of the references."""
         return [_said(shown.references[0]) for shown in examples]
 

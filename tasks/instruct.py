@@ -174,10 +174,12 @@ class Instruct(Task):
             cut=True,
         )
 
-    def oracle(self, examples: Sequence[Instruction], reader: Any, run: Run) -> Sequence[Any]:
+    def oracle(
+        self, fit: Sequence[Instruction], examples: Sequence[Instruction], reader: Any, run: Run
+    ) -> Sequence[Any]:
         """The response, as the only one that could be."""
         if run.dataset not in WEIGHED:
-            return super().oracle(examples, reader, run)
+            return super().oracle(fit, examples, reader, run)
         return _known(examples, reader, lambda _: 0.0, answers=True)
 
     def majority(

@@ -190,7 +190,7 @@ class ScienceQA(Task):
         answer = "likeliest answer" if f.scoring == "likelihood" else f"generated answer, dialect {f.dialect}"
         return Rules(f"{super().rules(run).name}, {answer}")
 
-    def oracle(self, examples: Sequence[Asked], reader: Any, run: Run) -> Sequence[Any]:
+    def oracle(self, fit: Sequence[Asked], examples: Sequence[Asked], reader: Any, run: Run) -> Sequence[Any]:
         """The right option."""
         return [_said(asked, asked.problem.answer, run) for asked in examples]
 

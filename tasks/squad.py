@@ -120,7 +120,7 @@ class Squad(Task):
         f: Fields = run.task
         return SpanReader(tokenizer, f.max_length, f.doc_stride, f.n_best, f.max_answer_length)
 
-    def oracle(self, examples: Sequence[Question], reader: Any, run: Run) -> Sequence[Any]:
+    def oracle(self, fit: Sequence[Question], examples: Sequence[Question], reader: Any, run: Run) -> Sequence[Any]:
         """The first accepted answer."""
         return [_said(asked.answers[0] if asked.answers else "", run) for asked in examples]
 

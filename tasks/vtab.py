@@ -167,7 +167,7 @@ class Vtab(Task):
         f: Fields = run.task
         return ClassReader(replace(tokenizer, interpolation=f.interpolation, normalisation=f.normalisation))
 
-    def oracle(self, examples: Sequence[Picture], reader: Any, run: Run) -> Sequence[int]:
+    def oracle(self, fit: Sequence[Picture], examples: Sequence[Picture], reader: Any, run: Run) -> Sequence[int]:
         """The labels."""
         return [shown.label for shown in examples]
 

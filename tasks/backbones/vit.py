@@ -36,16 +36,8 @@ Build = Callable[[float], VisionTransformer]
 """From the drop-path rate to a model without weights of its own."""
 
 
-class Encoder(NamedTuple):
-    """A ViT without a head, its weights' name and their sha256."""
-
-    model: VisionTransformer
-    name: str
-    sha256: str
-
-
 class Source(NamedTuple):
-    """A ViT that was found, and is not loaded: its weights' name and sha256, its architecture, and their file."""
+    """A ViT without a head, found and not loaded: its weights' name and sha256, its architecture, and their file."""
 
     name: str
     sha256: str
@@ -53,35 +45,26 @@ class Source(NamedTuple):
     weights: Path
 
     def load(self, drop_path: float = 0.0) -> VisionTransformer:
-        """The model with its weights."""
+        """The model with its weights; a block is left out in training so often at the last, linearly less before."""
         return _filled(self.build(drop_path), self.weights)
 
 
 def classes(run: Run) -> Host:
     """A model with a score for each of the task's classes; its head is new, drawn by the run's seed."""
-    found = encoder(run.choice.tier, run.choice.checkpoint, run.training.dropout)
-    found.model.reset_classifier(tasks.get(run.choice.task).classes(run))
-    (size, _) = found.model.patch_embed.img_size
-    return Host(found.model, Squash(size), "head", found.name, found.sha256)
+    found = source(run.choice.tier, run.choice.checkpoint)
+    model = found.load(run.training.dropout)
+    model.reset_classifier(tasks.get(run.choice.task).classes(run))
+    (size, _) = model.patch_embed.img_size
+    return Host(model, Squash(size), "head", found.name, found.sha256)
 
 
 OUTPUTS: Mapping[str, Callable[[Run], Host]] = {"class": classes}
 
 
-def encoder(tier: str, checkpoint: str | None = None, drop_path: float = 0.0) -> Encoder:
-    """A tier's ViT, or that of a checkpoint, as `source` finds it.
-
-    Args:
-        tier: mini, pocket or paper; a file's architecture is the tier's.
-        checkpoint: instead of the tier's.
-        drop_path: how often a block is left out in training, at the last block; it rises linearly to there.
-    """
-    found = source(tier, checkpoint)
-    return Encoder(found.load(drop_path), found.name, found.sha256)
-
-
 def source(tier: str, checkpoint: str | None = None) -> Source:
     """A tier's ViT, or that of a checkpoint: a folder or file of safetensors, Google's `.npz`, or a timm name.
+
+    A file has the architecture of its tier.
 
     Raises:
         InputError: the checkpoint cannot be had, or is no such model.

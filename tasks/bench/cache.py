@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,6 +46,23 @@ def whole(target: Path) -> Iterator[Path]:
             (Path(place) / "whole").replace(target)
     if not target.is_dir():
         raise _unwritable(target)
+
+
+def keep(path: Path, data: bytes) -> None:
+    """A file in the cache, there as a whole or not at all.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(data)
+        scratch.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be written ({error.strerror}): make room there, or set ZEROINIT_CACHE"
+        ) from None
 
 
 def _unwritable(target: Path) -> InputError:

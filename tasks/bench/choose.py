@@ -70,6 +70,13 @@ def learning_rate(config: Run, attempt: Callable[[Run], tuple[float, Learned | N
     return chosen
 
 
+@torch.no_grad()
+def put(parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give parameters these values."""
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+
+
 @dataclass
 class Peeks:
     """Looks at a score every so many epochs, and keeps the parameters as they were at the best one.
@@ -104,6 +111,4 @@ class Peeks:
         """
         if not self.seen:
             raise InputError(f"this protocol looks every {self.every} epochs: train for epochs={self.every} or more")
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(self.best[name])
+        put(self.parameters, self.best)

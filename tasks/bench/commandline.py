@@ -12,7 +12,7 @@ import typer
 
 from tasks.bench import processes
 from tasks.bench import task as tasks
-from tasks.bench.config import Choice, Run, parse_settings
+from tasks.bench.config import UNTRAINED, Choice, Run, parse_settings
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.plain import say
 from tasks.bench.store import Store
@@ -24,7 +24,7 @@ LOCAL = Path("results/local")
 Tier = Annotated[str, typer.Option(help="mini, pocket or paper: the same code at three sizes.")]
 Backbone = Annotated[str, typer.Option(help="A file in tasks/backbones.")]
 Checkpoint = Annotated[str | None, typer.Option(help="A folder or hub name, instead of the tier's.")]
-Method = Annotated[str, typer.Option(help="A file in zeroinit/methods, or frozen, oracle, majority.")]
+Method = Annotated[str, typer.Option(help=f"A file in zeroinit/methods, or {', '.join(UNTRAINED)}.")]
 Seed = Annotated[int, typer.Option(help="Draws the head, the method and the order of training.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many examples of each split.")]
 Train = Annotated[Path | None, typer.Option(help="Training file, divided into fit and tune.")]

@@ -25,7 +25,7 @@ BENCH_VERSION = 1
 """Raised whenever a change of the bench itself could change a number."""
 
 BASELINES = ("oracle", "majority")
-"""Methods that are none: a task says by itself what they would predict, as rows to read the others by."""
+"""Methods that are none: a task says by itself, in a function of that name, what each predicts, to read rows by."""
 UNTRAINED = ("frozen", *BASELINES)
 """What attaches nothing to the backbone."""
 
@@ -234,7 +234,17 @@ def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:
         raise
     except (TypeError, ValueError) as error:
         raise InputError(f"--method {choice.method}: {error}") from error
+    _check_finite(groups)
     return Run(choice, _device(choice.device), groups["training"], groups["task"], groups.get("method"))
+
+
+def _check_finite(groups: Mapping[str, Any]) -> None:
+    """Refuse what JSON has no number for: a cell would be written that no command can read, nor its store."""
+    for group, fields in groups.items():
+        for name, value in vars(fields).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+                raise InputError(f"the setting {group}.{name} is {value}: give a finite number")
 
 
 def merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote: every value knows its place, so that a refusal can name it."""
+"""JSON and tables that somebody else wrote: every value knows its place, so that a refusal can name it."""
 
 import contextlib
 import csv

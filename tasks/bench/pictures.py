@@ -7,9 +7,9 @@ in place by a rename. The encoder is loaded when a picture is unknown, and never
 """
 
 import hashlib
+import io
 import json
 import sys
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision import transforms
 
-from tasks.bench import processes
+from tasks.bench import cache, processes
 from tasks.bench.config import Run, digest
 from tasks.bench.decode import any_colors
 from tasks.bench.errors import InputError
@@ -184,7 +184,7 @@ class Pictures:
             part = unknown[first : first + BATCH]
             pixels = torch.stack([self._pixels(path) for _, path in part])
             for (place, _), seen in zip(part, encode(pixels.to(self.device)).float().cpu().numpy(), strict=True):
-                _write(place, seen)
+                cache.keep(place, _packed(seen))
 
     def _pixels(self, path: Path) -> torch.Tensor:
         e = self.encoder
@@ -193,15 +193,7 @@ class Pictures:
         return transforms.Normalize(e.mean, e.deviation)(numbers(cut(sized(any_colors(path)))))
 
 
-def _write(place: Path, feature: NDArray[np.float32]) -> None:
-    """As a whole or not at all."""
-    scratch = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
-            np.save(file, feature)
-        scratch.replace(place)
-    except OSError as error:
-        raise InputError(
-            f"{place.parent} cannot be written ({error.strerror}): make room there, or set ZEROINIT_CACHE"
-        ) from None
+def _packed(feature: NDArray[np.float32]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, feature)
+    return file.getvalue()

@@ -62,16 +62,10 @@ def teach(
     shows, own = reader.pictures is not None, frozenset(name for name, _ in host.model.named_parameters())
     parameters, step0 = plant(host, config, reader, data)
     taught = Taught(host, reader, parameters, step0, own, blind=shows and reader.pictures is None)
-    history = put(parameters, learned) if learned else learn(taught, task, data, config, rules)
-    return replace(taught, history=history)
-
-
-def put(parameters: Mapping[str, torch.nn.Parameter], learned: choose.Learned) -> History:
-    """What a trial learned, in place of what was drawn."""
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(learned.tensors[name])
-    return learned.history
+    if learned is None:
+        return replace(taught, history=learn(taught, task, data, config, rules))
+    choose.put(parameters, learned.tensors)
+    return replace(taught, history=learned.history)
 
 
 def tuned(config: Run, task: Task, data: Data) -> tuple[float, choose.Learned]:
@@ -183,10 +177,6 @@ def judge(taught: Taught, task: Task, examples: Sequence[Any], config: Run, fit:
 
 def predict(taught: Taught, task: Task, examples: Sequence[Any], config: Run, fit: Sequence[Any]) -> Sequence[Any]:
     """What the model says, or for `BASELINES` the task itself, who sees the answers, or those of `fit` and no input."""
-    match config.choice.method:
-        case "oracle":
-            return task.oracle(examples, taught.reader, config)
-        case "majority":
-            return task.majority(fit, examples, taught.reader, config)
-        case _:
-            return evaluate(taught.host.model, taught.reader, examples, config.training.eval_batch_size)
+    if config.choice.method in BASELINES:
+        return getattr(task, config.choice.method)(fit, examples, taught.reader, config)
+    return evaluate(taught.host.model, taught.reader, examples, config.training.eval_batch_size)

@@ -23,9 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.bench import durable, folder, locks, sources
 from tasks.bench.errors import InputError
 from tasks.bench.folder import Json
-from tasks.bench.rows import COLUMNS as COLUMNS
-from tasks.bench.rows import Row as Row
-from tasks.bench.rows import csv_of, rows_of
+from tasks.bench.rows import Row, csv_of, rows_of
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +125,7 @@ class Store:
         Raises:
             InputError: they are not what was written.
         """
-        return folder.records(f"{self.cells}/{name}/{split}.jsonl.gz")
+        return folder.records(f"{self.cells}/{name}/{split}{folder.RECORDS}")
 
     def rows(self, names: Iterable[str] | None = None) -> list[Row]:
         """One row a split and metric of these cells, or of all; one without a metric for a cell without numbers."""

@@ -198,7 +198,7 @@ class Task(abc.ABC):
         """
         return None
 
-    def oracle(self, examples: Sequence[Any], reader: Reader, run: Any) -> Sequence[Any]:
+    def oracle(self, fit: Sequence[Any], examples: Sequence[Any], reader: Reader, run: Any) -> Sequence[Any]:
         """The predictions of who knows the answers.
 
         Raises:

@@ -17,9 +17,10 @@ from tasks.bench import gzipped
 from tasks.bench import task as tasks
 from tasks.bench.config import name_of
 from tasks.bench.errors import InputError
+from tasks.bench.folder import RECORDS
 from tasks.bench.plain import visible
-from tasks.bench.rows import alike, csv_of
-from tasks.bench.store import FINISHED, Row, Store
+from tasks.bench.rows import Row, alike, csv_of
+from tasks.bench.store import FINISHED, Store
 from tasks.bench.task import Record, faults
 
 SPLITS = ("report", "fit", "shift")
@@ -83,7 +84,7 @@ def _cell(store: Store, name: str) -> Iterator[str]:
         return
     for split, part in result["splits"].items():
         if split in SPLITS:
-            records, wrong = _records(store.cells / name / f"{split}.jsonl.gz", result.get("sha256", {}).get(split))
+            records, wrong = _records(store.cells / name / f"{split}{RECORDS}", result.get("sha256", {}).get(split))
             yield from wrong
             yield from (f"{split}: {line}" for line in _part(task, config["dataset"], records, part))
         else:

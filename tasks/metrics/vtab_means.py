@@ -4,7 +4,6 @@ They differ by 2 to 5 points and order methods differently, and papers print eit
 given, and neither from fewer than all the sets it is of.
 """
 
-import math
 import statistics
 from collections.abc import Mapping
 
@@ -30,16 +29,6 @@ def summary(scores: Mapping[str, float]) -> dict[str, float | None]:
     """All five means by name."""
     means = {group: group_mean(scores, group) for group in GROUPS}
     return means | {"mean_of_groups": mean_of_groups(scores), "mean_of_19": mean_of_19(scores)}
-
-
-def ppt(accuracy: float, parameters: float) -> float:
-    """V-PETL Bench's performance-parameter trade-off: accuracy x exp(-log10(parameters / 10⁷ + 1)).
-
-    Args:
-        accuracy: the mean of the nineteen, from 0 to 1.
-        parameters: how many train, the head left out.
-    """
-    return accuracy * math.exp(-math.log10(parameters / 1e7 + 1))
 
 
 def _mean(values: list[float | None]) -> float | None:

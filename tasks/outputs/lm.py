@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from tasks.bench.errors import InputError
+from tasks.outputs._texts import check_length, padded
 
 Tokens = NDArray[np.int32]
 IGNORED = -100
@@ -125,10 +126,7 @@ class LmReader:
         seed: int = 0,
         cut: bool = False,
     ) -> None:
-        if max_length > tokenizer.model_max_length:
-            raise InputError(
-                f"max_length is {max_length}, but the backbone reads {tokenizer.model_max_length} tokens: give less"
-            )
+        check_length(max_length, tokenizer)
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.max_new_tokens = max_new_tokens
@@ -222,28 +220,18 @@ class LmReader:
         whole = [(row.prompt, tokens) for row in rows for tokens in row.continuations]
         batch: dict[str, Any] = {"counts": torch.tensor([len(row.continuations) for row in rows])}
         if whole:
-            ids, mask = self._padded([np.concatenate(pair)[: self.max_length] for pair in whole], left=False)
+            ids, mask = padded([np.concatenate(pair)[: self.max_length] for pair in whole], self._padding)
             given = torch.tensor([len(prompt) for prompt, _ in whole])
             learned = mask.bool() & (torch.arange(ids.shape[1]) >= given[:, None])
             batch |= {"input_ids": ids, "attention_mask": mask, "labels": ids.where(learned, IGNORED)}
         if rows[0].answer:
-            ids, mask = self._padded([row.prompt for row in rows], left=True)
+            ids, mask = padded([row.prompt for row in rows], self._padding, left=True)
             names = "\n".join([str(self.seed), *(row.id for row in rows)])
             seed = int.from_bytes(hashlib.sha256(names.encode()).digest()[:6])
             batch |= {"prompt_ids": ids, "prompt_mask": mask, "seed": torch.tensor(seed)}
         if self.pictures is not None:
             batch["prompt_condition"] = self.pictures.features([row.image for row in rows])
         return batch
-
-    def _padded(self, sequences: Sequence[Tokens], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """(sequences, tokens), and 1 where a token is real."""
-        longest = max(map(len, sequences))
-        ids = np.full((len(sequences), longest), self._padding, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for place, sequence in enumerate(sequences):
-            real = slice(longest - len(sequence), longest) if left else slice(len(sequence))
-            ids[place, real], mask[place, real] = sequence, 1
-        return torch.from_numpy(ids), torch.from_numpy(mask)
 
     @property
     def _padding(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.bench.errors import InputError
+from tasks.outputs._texts import check_length, padded
 
 
 class Asked(Protocol):
@@ -70,10 +70,7 @@ class SpanReader:
     pictures: Any = None
 
     def __init__(self, tokenizer: Any, max_length: int, doc_stride: int, n_best: int, max_answer_length: int) -> None:
-        if max_length > tokenizer.model_max_length:
-            raise InputError(
-                f"max_length is {max_length}, but the backbone reads {tokenizer.model_max_length} tokens: give less"
-            )
+        check_length(max_length, tokenizer)
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.doc_stride = doc_stride
@@ -127,13 +124,8 @@ class SpanReader:
 
     def collate(self, rows: Sequence[Window]) -> dict[str, torch.Tensor]:
         """Padded on the right to the longest."""
-        longest = max(len(row) for row in rows)
-        ids = np.full((len(rows), longest), self.tokenizer.pad_token_id, dtype=np.int64)
-        mask = np.zeros((len(rows), longest), dtype=np.int64)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = row.ids
-            mask[place, : len(row)] = 1
-        batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        ids, mask = padded([row.ids for row in rows], self.tokenizer.pad_token_id)
+        batch = {"input_ids": ids, "attention_mask": mask}
         labels = [row.label for row in rows if row.label is not None]
         if labels:
             starts, ends = zip(*labels, strict=True)

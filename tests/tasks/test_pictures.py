@@ -205,7 +205,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 def test_a_vit_gives_its_normalized_class_token_of_each_depth(paths, cache):
     shown = _vision.pictures("mini", 2, None, "cpu")
     features, _ = shown.features(paths)
-    model = vit.encoder("mini").model.eval()
+    model = vit.source("mini").load().eval()
     states: list[torch.Tensor] = []
     for block in model.blocks:
         block.register_forward_hook(lambda _module, _inputs, output: states.append(output))

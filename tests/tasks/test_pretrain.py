@@ -58,7 +58,7 @@ def test_the_models_that_run_are_those_that_ship(small_run):
     from safetensors.torch import load_file
 
     loaded = {"llama": tiny_llama()[0], "roberta": roberta.span(small_run()).model.roberta}
-    loaded["vit"] = vit.encoder("mini").model
+    loaded["vit"] = vit.source("mini").load()
     for name, model in loaded.items():
         shipped = load_file(BACKBONES / name / "model.safetensors")
         state = model.state_dict()

@@ -5,6 +5,7 @@ import json
 import tarfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -209,6 +210,18 @@ def test_the_hub_gives_the_same_problems_as_the_files(tmp_path, monkeypatch):
     assert shown.image is not None
     assert shown.image.read_bytes() == b"a picture"
     assert (shown.id, shown.labels.image, shown.labels.text) == ("test-0", True, False)
+
+
+def test_a_cache_that_takes_no_picture_is_one_sentence(monkeypatch, tmp_path):
+    import datasets
+
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("ZEROINIT_CACHE", str(tmp_path / "cache"))
+    rows = [{**PROBLEM, "image": {"bytes": b"a picture"}}]
+    splits = {name: SimpleNamespace(cast_column=lambda *_: rows) for name in ("train", "validation", "test")}
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: splits)
+    with pytest.raises(InputError, match=r"scienceqa-pictures cannot be written .*: make room there"):
+        files.from_hub(pictures=True)
 
 
 def test_without_the_hub_the_remedy_is_named(monkeypatch):

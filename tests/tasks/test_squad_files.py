@@ -194,11 +194,12 @@ def test_the_hub_gives_the_same_questions_as_the_files(monkeypatch, document):
     assert found == {"train": read(document), "eval": read(document)[:3]}
 
 
-def test_without_the_hub_the_remedy_is_named(monkeypatch):
+@pytest.mark.parametrize("error", [ConnectionError("Couldn't reach it on the Hub\nmore"), TimeoutError()])
+def test_without_the_hub_the_remedy_is_named(error, monkeypatch):
     import datasets
 
     def unreachable(name: str) -> None:
-        raise ConnectionError(f"Couldn't reach {name!r} on the Hub\nmore")
+        raise error
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(InputError, match=r"SQuAD v1.1 is neither given .*: pass --train FILE --eval FILE"):

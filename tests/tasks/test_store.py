@@ -15,7 +15,8 @@ import pytest
 from tasks.bench import durable, sources
 from tasks.bench.cell import Cell, cancelled, failed
 from tasks.bench.errors import CellError, InputError
-from tasks.bench.store import COLUMNS, Store
+from tasks.bench.rows import COLUMNS
+from tasks.bench.store import Store
 
 
 def cell(name: str = "squad-v1.1-roberta-head-s0-0", value: float = 50.0, seed: int = 0) -> Cell:

@@ -63,7 +63,7 @@ def pictures():
 def test_the_whole_file_is_timms_dinov2(state, pictures):
     scaled = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=224).eval()
     scaled.load_state_dict(_focus.at_size(state, 16))
-    plain = vit.encoder("pocket").model.eval()
+    plain = vit.source("pocket").load().eval()
     assert largest(plain.forward_features(pictures), scaled.forward_features(pictures)) < 1e-4
     assert sum(p.numel() for p in plain.parameters()) == pytest.approx(21.7e6, rel=0.01)
 
@@ -98,7 +98,7 @@ def test_the_converted_model_has_the_features_of_transformers_dinov2(state, pict
     known = set(model.state_dict())
     theirs = {name if name in known else name.replace("encoder.layer", "layers"): t for name, t in theirs.items()}
     model.load_state_dict(theirs)
-    ours = vit.encoder("pocket").model.eval()
+    ours = vit.source("pocket").load().eval()
     with torch.no_grad():
         assert largest(ours.forward_features(pictures), model(pictures).last_hidden_state) < 1e-4
 
@@ -114,11 +114,11 @@ def test_a_damaged_download_is_refused(monkeypatch, tmp_path):
 
 def test_the_tiny_model_is_always_the_same():
     torch.manual_seed(1)
-    one = vit.encoder("mini")
+    one = vit.source("mini")
     torch.manual_seed(2)
-    other = vit.encoder("mini")
+    other = vit.source("mini")
     assert one.sha256 == other.sha256
-    assert one.model.num_classes == 0
+    assert one.load().num_classes == 0
 
 
 def small(**changes) -> tuple[VisionTransformer, dict]:
@@ -131,11 +131,11 @@ def test_a_folder_as_timm_saves_it_is_read_without_its_head(tmp_path):
 
     model, arguments = small()
     save_for_hf(model, str(tmp_path / "mine"), model_args=arguments, safe_serialization=True)
-    found = vit.encoder("paper", str(tmp_path / "mine"))
+    found = vit.source("paper", str(tmp_path / "mine"))
     pictures = torch.randn(2, 3, 224, 224)
     assert found.name == "mine"
-    assert torch.equal(found.model.eval().forward_features(pictures), model.forward_features(pictures))
-    assert found.model.num_classes == 0
+    assert torch.equal(found.load().eval().forward_features(pictures), model.forward_features(pictures))
+    assert found.load().num_classes == 0
 
 
 def as_google_names_it(model: VisionTransformer) -> dict[str, np.ndarray]:
@@ -172,21 +172,21 @@ def test_googles_own_layout_is_read(tmp_path):
     layout = as_google_names_it(model)
     np.savez(tmp_path / "tiny.npz", **layout)
     pictures = torch.randn(2, 3, 64, 64)
-    assert torch.equal(vit.encoder("mini", str(tmp_path / "tiny.npz")).model.eval()(pictures), model(pictures))
+    assert torch.equal(vit.source("mini", str(tmp_path / "tiny.npz")).load().eval()(pictures), model(pictures))
     layout.pop("cls")
     np.savez(tmp_path / "less.npz", **layout)
     with pytest.raises(InputError, match=r"less.npz does not hold .*cls"):
-        vit.encoder("mini", str(tmp_path / "less.npz"))
+        vit.source("mini", str(tmp_path / "less.npz")).load()
 
 
 def test_a_file_has_the_architecture_of_its_tier(tmp_path):
     model = opened(vit.tiny())
     save_file(model.state_dict(), tmp_path / "mine.safetensors")
-    found = vit.encoder("mini", str(tmp_path / "mine.safetensors"))
+    found = vit.source("mini", str(tmp_path / "mine.safetensors"))
     pictures = torch.randn(2, 3, 64, 64)
-    assert torch.equal(found.model.eval()(pictures), model(pictures))
+    assert torch.equal(found.load().eval()(pictures), model(pictures))
     with pytest.raises(InputError, match=r"mine.safetensors does not hold the weights of this ViT"):
-        vit.encoder("pocket", str(tmp_path / "mine.safetensors"))
+        vit.source("pocket", str(tmp_path / "mine.safetensors")).load()
 
 
 def test_a_file_that_lacks_a_tensor_is_refused(tmp_path):
@@ -194,7 +194,7 @@ def test_a_file_that_lacks_a_tensor_is_refused(tmp_path):
     state.pop("norm.bias")
     save_file(state, tmp_path / "less.safetensors")
     with pytest.raises(InputError, match=r"less.safetensors does not hold .*norm.bias"):
-        vit.encoder("mini", str(tmp_path / "less.safetensors"))
+        vit.source("mini", str(tmp_path / "less.safetensors")).load()
 
 
 @pytest.mark.parametrize(
@@ -212,13 +212,13 @@ def test_names_must_say_their_weights(name, sentence, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=sentence):
-        vit.encoder("paper", name)
+        vit.source("paper", name).load()
 
 
 def test_folders_that_are_no_vit_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds no model.safetensors"):
-        vit.encoder("paper", str(tmp_path))
+        vit.source("paper", str(tmp_path)).load()
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18"}))
     with pytest.raises(InputError, match=r"resnet18"):
-        vit.encoder("paper", str(tmp_path))
+        vit.source("paper", str(tmp_path)).load()

@@ -353,7 +353,7 @@ def test_pictures_of_your_own_are_a_set_of_their_own(folders, tmp_path):
     store = Store(tmp_path / "r")
     made = run(config, store)
     assert made.result["facts"]["status"] == "done"  # nothing of it is left out
-    model = vit.encoder("mini").model
+    model = vit.source("mini").load()
     model.reset_classifier(3)
     zeroinit.load(model, store.cells / config.cell / "adapter")  # its head with it
     assert len(zeroinit.gates(model)) == 4
