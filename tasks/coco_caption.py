@@ -9,7 +9,8 @@ so `--method` must be one that can be conditioned; the text prompt is the same f
 
 Metrics, times 100 as papers print them: BLEU-1..4, ROUGE-L and CIDEr-D over PTB tokens (`score` gives the official
 fractions). CIDEr weighs words by how rare they are in the references of the whole set, and is withheld where only a
-part is reported, unless `--set cider_df=FILE` gives the whole set's document frequencies (`python -m tasks._cider_df`).
+part is reported, unless `cider_df.json` beside the captions, or `--set cider_df=FILE`, has the whole set's document
+frequencies (`python -m tasks._cider_df`).
 
 Published, test, BLEU-4 / CIDEr (LLaMA-Adapter V2, table 3; its authors say that this row is V1): 36.2 / 122.2. V1's
 text leaves open which split that is; `--set report=val` reports Karpathy's val.
@@ -27,7 +28,7 @@ from tasks import _coco_files as files
 from tasks._coco_files import KARPATHY, SIZES, Picture
 from tasks.bench import splits
 from tasks.bench.config import BASELINES, Run
-from tasks.bench.documents import is_there, omissions, read_json
+from tasks.bench.documents import is_there, omissions, packed_or_not, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Score, Task, Term
 from tasks.metrics import caption_rules as rules
@@ -47,7 +48,7 @@ class Fields:
     max_new_tokens: int = 30
     num_beams: int = 1
     report: Literal["test", "val"] = "test"  # of Karpathy's splits
-    cider_df: str | None = None  # a file of document frequencies; None: those of the references, if the set is whole
+    cider_df: str | None = None  # a file of document frequencies; None: the data folder's, or a whole set's own
     tune_share: float = 0.1  # of the training pictures, where no file says which
     report_share: float = 0.2  # of all pictures, where one file without splits serves for everything
 
@@ -98,7 +99,8 @@ class CocoCaption(Task):
         given = run.choice.given
         if not given and (folder := _folder(run)):
             given = files.official(folder)
-        return given | ({"cider_df": Path(run.task.cider_df)} if run.task.cider_df else {})
+        frequencies = _frequencies(run)
+        return given | ({"cider_df": frequencies} if frequencies else {})
 
     def load(self, run: Run) -> Data:
         """Fit and tune from the training pictures, report from the others; a picture is never divided."""
@@ -125,7 +127,7 @@ class CocoCaption(Task):
         whole &= limit is None or max(len(fit), len(tune)) <= limit
         fit, tune, report, shift = (splits.sample(part, limit) for part in (fit, tune, report, shift))
         complete = len(report) >= expected
-        if not complete and f.cider_df is None:
+        if not complete and _frequencies(run) is None:
             notes.append(f"CIDEr is withheld: {len(report)} of {expected} pictures, and no cider_df of the whole set")
         return Data(
             [row for picture in fit for row in _rows(picture, f)],
@@ -191,8 +193,8 @@ class CocoCaption(Task):
         """The caption and its tokens, with all that the corpus's scores add up from."""
         golds, said = rules.tokenized([e.references for e in examples]), ptb.tokenize([p.text for p in predictions])
         frequencies = None
-        if run.task.cider_df is not None:
-            frequencies = rules.Frequencies.read(Path(run.task.cider_df))
+        if path := _frequencies(run):
+            frequencies = rules.Frequencies.read(path)
         elif all(example.whole for example in examples):
             frequencies = rules.Frequencies.of(golds)
         records = []
@@ -248,6 +250,14 @@ def _folder(run: Run) -> Path | None:
     choice = run.choice
     generated = choice.tier == "mini" and not (choice.train or choice.eval)
     return choice.data or (mini.folder() if generated else None)
+
+
+def _frequencies(run: Run) -> Path | None:
+    """The file of document frequencies that was given, or that lies beside the captions."""
+    if run.task.cider_df:
+        return Path(run.task.cider_df)
+    folder = _folder(run)
+    return packed_or_not("cider_df.json", folder) if folder else None
 
 
 def _require(run: Run) -> None:

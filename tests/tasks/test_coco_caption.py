@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,10 @@ def test_a_part_reports_cider_only_with_document_frequencies(captioned, tmp_path
     assert {"cider"} <= set(rows(store, weighed.cell))
     assert {"cider"} <= set(rows(store, weighed.cell, "fit"))
     assert weighed.identity["sources"]["cider_df"].startswith("df.json.gz#")
+    beside = shutil.copytree(mini.folder(), tmp_path / "data")
+    shutil.copy(tmp_path / "df.json.gz", beside / "cider_df.json.gz")
+    found = captioned({}, limit=4, data=beside)
+    assert found.identity["sources"]["cider_df"].startswith("cider_df.json.gz#")
 
 
 @pytest.mark.parametrize("method", ["frozen", "lora", "full"])
