@@ -78,13 +78,21 @@ def test_meteor_of_the_golden_pictures():
     assert found["meteor"] == pytest.approx(GOLDEN_METEOR, abs=1e-6)
 
 
-def test_the_metric_is_imported_and_equals_the_rules():
+def test_the_metric_is_imported_and_equals_the_rules(monkeypatch):
     from tasks.metrics.captions import Captions
 
     predictions = [{"image_id": n, "caption": caption} for n, caption in enumerate(CAPTIONS)]
     references = [{"image_id": n, "captions": captions} for n, captions in enumerate(REFERENCES)]
     found = Captions().compute(predictions=predictions[::-1], references=references)
     assert found == pytest.approx(GOLDEN, abs=1e-9)
+    half = rules.Frequencies({("a",): 1.0}, 2)
+    asked = [{"image_id": n, "captions": captions} for n, captions in enumerate(REFERENCES)]
+    found = Captions().compute(predictions=predictions, references=asked, frequencies=half)
+    assert found == rules.score(REFERENCES, CAPTIONS, half)
+    assert found["cider"] != pytest.approx(GOLDEN["cider"])
+    monkeypatch.setattr(rules, "meteor", lambda golds, said: (golds, said))
+    told = Captions().compute(predictions=predictions, references=asked, meteor=True)["meteor"]
+    assert told == (rules.tokenized(REFERENCES), ptb.tokenize(CAPTIONS))
     predictions[0]["image_id"] = 9
     with pytest.raises(ValueError, match="not one each for the same pictures"):
         Captions().compute(predictions=predictions, references=references)
@@ -112,6 +120,9 @@ def test_saved_frequencies_make_a_part_comparable_with_the_whole(name, tmp_path)
     golds, said = rules.tokenized(REFERENCES), ptb.tokenize(CAPTIONS)
     rules.Frequencies.of(golds).write(tmp_path / name)
     saved = rules.Frequencies.read(tmp_path / name)
+    assert saved == rules.Frequencies.of(golds)
+    saved.write(tmp_path / f"again-{name}")
+    assert (tmp_path / f"again-{name}").read_bytes() == (tmp_path / name).read_bytes()
     whole = [one.cider for one in rules.measure(golds, said, saved)]
     parts = [rules.measure(golds[n : n + 1], said[n : n + 1], saved)[0].cider for n in range(3)]
     assert parts == whole

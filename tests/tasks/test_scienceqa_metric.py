@@ -102,7 +102,7 @@ def test_the_official_draw_is_fixed_by_the_question_and_fair():
 
 
 def test_a_number_is_an_answer_that_was_extracted_before():
-    assert rules.numbered(2, 3) == (2, False)
+    assert [rules.numbered(option, 3) for option in range(3)] == [(0, False), (1, False), (2, False)]
     assert rules.numbered(-1, 3) == rules.numbered(3, 3) == (None, True)
 
 
@@ -152,6 +152,7 @@ def test_baselines():
     seen = [(2, 1), (2, 1), (2, 0), (4, 3), (3, 2), (3, 1)]
     asked = [(2, 1), (2, 0), (4, 3), (3, 1), (5, 0)]  # among equals the first; of five none was seen
     assert rules.majority(seen, asked) == pytest.approx(80.0)
+    assert rules.majority([(2, 0), (2, 1), (2, 1), (2, 1), (2, 0)], [(2, 1)]) == 100.0
 
 
 def test_the_metric_is_imported_and_equals_the_rules():
@@ -169,6 +170,10 @@ def test_the_metric_is_imported_and_equals_the_rules():
     assert scores == {"accuracy": 50.0, "Avg": 50.0, "extract_fail": 50.0}
     llava = ScienceQA().compute(predictions=said, references=references, dialect="llava")
     assert llava == {"accuracy": 0.0, "Avg": 0.0, "extract_fail": 100.0}
+    silent = [{"id": str(n), "prediction_text": "?"} for n in range(300)]
+    asked = [{"id": str(n), "choices": ["a", "b"], "answer": 0} for n in range(300)]
+    drawn = ScienceQA().compute(predictions=silent, references=asked, dialect="official")["accuracy"]
+    assert drawn == pytest.approx(50, abs=12)  # by each question's name: one draw for all would be 0 or 100
     labels = [rules.Labels(grade="grade2"), rules.Labels(grade="grade8")]
     assert ScienceQA().compute(predictions=said, references=references, labels=labels)["G7-12"] == 100.0
     with pytest.raises(ValueError, match="1 of 2 questions have no prediction, first 4"):

@@ -130,6 +130,11 @@ def test_metrics_are_imported_and_equal_the_rules():
     na_probs = {"a": 0.1, "b": 0.2, "c": 0.9}
     said = [{**p, "no_answer_probability": na_probs[p["id"]]} for p in said]
     assert SquadV2().compute(predictions=said, references=references) == rules.score_v2(golds, predictions, na_probs)
+    for probability, answered in ((1.0, 50.0), (1.5, 0.0)):  # officially 1.0 is not above the threshold
+        sure = [{**p, "no_answer_probability": probability} for p in said]
+        assert SquadV2().compute(predictions=sure, references=references)["HasAns_exact"] == answered
+        refused = SquadV2().compute(predictions=sure, references=references, no_answer_threshold=0.5)
+        assert (refused["HasAns_exact"], refused["NoAns_exact"]) == (0.0, 100.0)
     said[0]["id"] = "other"
     with pytest.raises(ValueError, match="1 of 3 questions have no prediction, first a"):
         SquadV2().compute(predictions=said, references=references)

@@ -124,6 +124,17 @@ def test_where_nothing_varies_no_interval_is_told(same):
 def test_a_difference_that_never_varies_is_judged_by_its_sign_alone():
     found = stats.paired([1.0] * 5, [0.0] * 5)
     assert found == (1.0, None, None, scipy.stats.binomtest(5, 5).pvalue)
+    assert stats.paired([1.0] * 40, [0.0] * 40, draws=999).p == 1 / 1000  # as small as so many draws could tell
+
+
+def test_a_counted_p_is_a_share_of_the_draws_and_fits_the_interval():
+    assert stats.paired([1.0, -1.0, 2.0, -2.0], [0.0] * 4).p == 1.0
+    one, other = RNG.random((2, 30))
+    one += other.mean() - one.mean() + 0.1  # on the side on which it stays
+    low = stats.paired(one, other, draws=999).low
+    inside = stats.paired(one - low - 1e-6, other, draws=999).p
+    assert inside == pytest.approx(51 / 1000)
+    assert stats.paired(one - low + 1e-6, other, draws=999).p == pytest.approx(0.05, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +177,12 @@ def test_what_weighs_nothing_is_not_there():
     one, other = RNG.random((2, 60))
     weights = np.r_[np.ones(40), np.zeros(20)]
     assert stats.paired(one, other, weights) == stats.paired(one[:40], other[:40])
+    assert stats.paired(one, other, weights, draws=499) == stats.paired(one[:40], other[:40], draws=499)
+    assert stats.paired(one, other, draws=499) != stats.paired(one, other)
+    assert stats.interval(one, weights) == stats.interval(one[:40]) != stats.interval(one)
+    assert stats.suite_interval([one, other], [weights, weights]) == stats.suite_interval([one[:40], other[:40]])
+    assert stats.detectable(one, other, weights) == stats.detectable(one[:40], other[:40])
+    assert stats.detectable_alone(one, weights) == stats.detectable_alone(one[:40])
     binary = [one > 0.5, other > 0.4]
     assert significance.difference(*binary, weights) == significance.mcnemar(*(each[:40] for each in binary))
 
@@ -177,6 +194,7 @@ def test_a_comparison_leaves_the_global_generator_alone_and_depends_on_its_seed(
     np.random.seed(2)
     assert stats.paired(one, other) == first
     assert stats.paired(one, other, seed=1) != first
+    assert stats.interval(one) == stats.interval(one, seed=0) != stats.interval(one, seed=1)
     np.random.seed(1)
     assert (np.random.get_state()[1] == state).all()
 
