@@ -61,6 +61,25 @@ def copy(cell: Path, to: Path, without: Collection[str] = ()) -> None:
     shutil.copytree(cell, to, ignore=left_out, dirs_exist_ok=True)
 
 
+def hash_words(cell: Path, fields: Collection[str]) -> None:
+    """Put hashes in the place of these fields of all of a cell's records, and the records' own hashes right.
+
+    Raises:
+        InputError: the cell is none.
+        OSError: the disk does not take it.
+    """
+    result, hashes = read(f"{cell}/result.json"), {}
+    for path in cell.glob(f"*{RECORDS}"):
+        text = _lines([record | {field: _hash(record[field]) for field in fields} for record in records(str(path))])
+        path.write_bytes(gzip.compress(text, mtime=0))
+        hashes[path.name.removesuffix(RECORDS)] = hashlib.sha256(text).hexdigest()
+    _write_json(cell / "result.json", {**result, "sha256": hashes})
+
+
+def _hash(words: object) -> str:
+    return f"sha256 {hashlib.sha256(str(words).encode()).hexdigest()[:16]}" if words else ""
+
+
 def records(path: str) -> list[Json]:
     """The records of a split, one a line.
 

@@ -140,6 +140,8 @@ class Task(abc.ABC):
     """The metrics of which less is better."""
     neutral: ClassVar[frozenset[str]] = frozenset()
     """The metrics of which neither more nor less is better."""
+    quotes: ClassVar[frozenset[str]] = frozenset()
+    """The fields of records that hold words of the data: of real data, a snapshot has hashes in their place."""
     digits: ClassVar[Mapping[str, int]] = {}
     """Decimals that a table shows of a metric; 1 where nothing is said."""
     fields: ClassVar[type]

@@ -21,6 +21,7 @@ from tasks.bench.report.sheet import Column, Figure, Sheet, number, word
 from tasks.bench.report.tables import build
 from tasks.bench.store import Store
 from tasks.bench.suite import read as read_suite
+from tasks.bench.verify import discrepancies
 from tests.tasks.fabricated import broken, cell, squad_records, stored, suite, vtab_records
 
 HOSTILE = '=cmd|" /C calc"!A1</script><img src=x onerror=alert(1)>\x1b[31m\u202e$\\alpha$&`*_[x](javascript:alert(1))'
@@ -461,6 +462,22 @@ def test_a_snapshot_has_what_it_needs_to_be_derived_again(three, tmp_path, monke
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["three"]
     capsys.readouterr()
     assert "is the snapshot itself" in refused(capsys, command("report", name, "--results", target, "--publish"))
+
+
+def test_a_snapshot_quotes_no_real_data(tmp_path):
+    store = stored(tmp_path / "s", cell("lora"), cell("lora", config={"tier": "pocket"}))
+    here = {store.config(name)["tier"]: name for name in store.names()}
+    copy = Store(tmp_path / "copy")
+    for name in store.names():
+        shutil.copytree(store.cells / name, copy.cells / name)
+        publish.unquoted(copy.cells / name, store.config(name))
+    assert copy.records(here["mini"], "report") == store.records(here["mini"], "report")
+    before, after = (each.records(here["pocket"], "report") for each in (store, copy))
+    assert any(record["prediction"] for record in before)
+    for record, other in zip(before, after, strict=True):
+        assert other.pop("prediction").startswith("sha256 " if record["prediction"] else "")
+        assert other == {key: value for key, value in record.items() if key != "prediction"}
+    assert list(discrepancies(copy)) == list(discrepancies(store)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
-"""The committed snapshot of a suite: its cells without inputs and weights, and a report derived from these alone."""
+"""The committed snapshot of a suite: its cells without inputs and weights, and a report derived from these alone.
+
+Of real data no word is in it: a span of a passage that a record has as its answer is kept as a hash.
+"""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tasks.bench import durable, folder
+from tasks.bench import task as tasks
 from tasks.bench.commandline import LOCAL
 from tasks.bench.errors import InputError
 from tasks.bench.report import belonging, report
@@ -14,6 +19,8 @@ from tasks.bench.suite import Suite
 
 LIMIT = 20 * 2**20
 """Bytes of a snapshot, at most."""
+GENERATED = "mini"
+"""The tier whose words are this project's own."""
 LEFT_OUT = ("adapter",)
 """What a cell's folder holds and a snapshot does not."""
 
@@ -60,11 +67,19 @@ def publish(suite: Suite, store: Store, root: Path, *, allow_mixed: bool = False
         copy = Store(Path(scratch) / "new")
         for cell in cells:
             folder.copy(store.cells / cell.name, copy.cells / cell.name, LEFT_OUT)
+            unquoted(copy.cells / cell.name, cell.config)
         told = report(suite, copy, allow_mixed=allow_mixed, pictures=False)
         (copy.root / f"{suite.name}.html").unlink()  # a snapshot is of one suite, so report.html is enough
         _weigh(copy.root, target)
         durable.replace(target, copy.root, Path(scratch))
     return told
+
+
+def unquoted(cell: Path, config: Mapping[str, Any]) -> None:
+    """Put hashes in the place of the words that a cell's records have from real data."""
+    quotes = tasks.get(config["task"]).quotes
+    if quotes and config["tier"] != GENERATED:
+        folder.hash_words(cell, quotes)
 
 
 def _is_snapshot(target: Path, suite: Suite) -> bool:
