@@ -177,8 +177,9 @@ def from_hub(folder: Path) -> list[Picture]:
 
     names = ", ".join(name for wanted in FILES for name in wanted.values())
     wanting = f"--data {folder} holds none of {names}, and Karpathy's splits are not"
-    with hub.asked(wanting, "add one of these files, or pass --train FILE --eval FILE"):
-        loaded: Any = datasets.load_dataset(HUB)
+    loaded: Any = hub.asked(
+        lambda: datasets.load_dataset(HUB), wanting, "add one of these files, or pass --train FILE --eval FILE"
+    )
     shelf = Shelf(folder)
     found = []
     for part in loaded:

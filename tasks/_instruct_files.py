@@ -178,8 +178,11 @@ def from_hub(kind: str) -> list[Instruction]:
         raise InputError(f"{kind} is not on the hub: pass {flag} FILE, or --data FOLDER")
     import datasets
 
-    with hub.asked(f"{kind} is neither given nor", f"pass {flag} FILE, or --data FOLDER"):
-        loaded: Any = datasets.load_dataset(HUB[kind], split="train")
+    loaded: Any = hub.asked(
+        lambda: datasets.load_dataset(HUB[kind], split="train"),
+        f"{kind} is neither given nor",
+        f"pass {flag} FILE, or --data FOLDER",
+    )
     entries = (Entry(dict(row), HUB[kind], f"row {number}") for number, row in enumerate(loaded))
     return parse(entries, kind, Tolerance(0), HUB[kind])
 

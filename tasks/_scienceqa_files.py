@@ -223,8 +223,11 @@ def from_hub(*, pictures: bool = False) -> list[Problem]:
     """
     import datasets
 
-    with hub.asked("ScienceQA is neither given nor", "pass --data FOLDER, or --train FILE --eval FILE"):
-        loaded: Any = datasets.load_dataset(HUB)
+    loaded: Any = hub.asked(
+        lambda: datasets.load_dataset(HUB),
+        "ScienceQA is neither given nor",
+        "pass --data FOLDER, or --train FILE --eval FILE",
+    )
     found = []
     for ours, theirs in zip(SPLITS, ("train", "validation", "test"), strict=True):
         rows = loaded[theirs].cast_column("image", datasets.Image(decode=False))

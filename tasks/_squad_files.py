@@ -143,8 +143,11 @@ def from_hub(dataset: str) -> dict[str, list[Question]]:
     """
     import datasets
 
-    with hub.asked(f"SQuAD {dataset} is neither given nor", "pass --train FILE --eval FILE, or --data FOLDER"):
-        loaded: Any = datasets.load_dataset(HUB[dataset])
+    loaded: Any = hub.asked(
+        lambda: datasets.load_dataset(HUB[dataset]),
+        f"SQuAD {dataset} is neither given nor",
+        "pass --train FILE --eval FILE, or --data FOLDER",
+    )
     return {
         role: [_from_row(row) for row in loaded[split]] for role, split in (("train", "train"), ("eval", "validation"))
     }

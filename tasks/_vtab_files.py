@@ -195,8 +195,13 @@ def from_hub(dataset: str) -> Path:
         return target
     if hub.prepare():
         print(f"fetching {HUB} once, 4.7 GB, for VTAB-1k's pictures", file=sys.stderr)
-    with hub.asked("VTAB-1k is neither given nor", "pass --data FOLDER"):
-        archive = Path(hf_hub_download(HUB, HUB_FILE, repo_type="dataset", etag_timeout=5))
+    archive = Path(
+        hub.asked(
+            lambda: hf_hub_download(HUB, HUB_FILE, repo_type="dataset", etag_timeout=5),
+            "VTAB-1k is neither given nor",
+            "pass --data FOLDER",
+        )
+    )
     unzip(archive, dataset, target)
     return target
 

@@ -19,8 +19,13 @@ def folder(name: str, wanted: Sequence[str] = ("*.json", "*.txt", "*.model", "*.
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    with hub.asked(f"the checkpoint {name} is neither a folder nor", "pass --checkpoint FOLDER"):
-        return Path(snapshot_download(name, allow_patterns=list(wanted), etag_timeout=5))
+    return Path(
+        hub.asked(
+            lambda: snapshot_download(name, allow_patterns=list(wanted), etag_timeout=5),
+            f"the checkpoint {name} is neither a folder nor",
+            "pass --checkpoint FOLDER",
+        )
+    )
 
 
 def title(name: str) -> str:

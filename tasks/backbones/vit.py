@@ -131,8 +131,13 @@ def _from_hub(name: str) -> Path:
     if not tag or name not in known:
         choices = f"choose one of {', '.join(known)}" if known else f"give a folder, a file or a name such as {BASE}"
         raise InputError(f"--checkpoint {name} is no file, nor weights that timm knows: {choices}")
-    with hub.asked(f"the checkpoint {name} is neither a file nor", "pass --checkpoint FOLDER"):
-        return Path(hf_hub_download(f"timm/{name}", "model.safetensors", etag_timeout=5))
+    return Path(
+        hub.asked(
+            lambda: hf_hub_download(f"timm/{name}", "model.safetensors", etag_timeout=5),
+            f"the checkpoint {name} is neither a file nor",
+            "pass --checkpoint FOLDER",
+        )
+    )
 
 
 def tiny(drop_path: float = 0.0) -> VisionTransformer:
