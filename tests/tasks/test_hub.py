@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tasks.bench import hub as rules
+
 SCRIPT = """
 from pathlib import Path
 from huggingface_hub import hf_hub_download
@@ -86,8 +88,26 @@ def test_what_may_pass_is_asked_again(trouble, hub, tmp_path):
     hub.trouble, hub.times = trouble, 1
     done = asked(hub, tmp_path)
     assert done.stdout.split() == ["content"], done.stderr
-    if trouble == "late":  # on the others the hub's own client may have a second try
-        assert "asking again in 0 s" in done.stderr
+
+
+def test_each_pause_is_waited_and_said(monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr(rules, "prepare", lambda: True)
+    monkeypatch.setattr(rules.time, "sleep", waited.append)
+    answers = iter([TimeoutError(), ConnectionError("lost\nmore"), "content"])
+
+    def load() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert rules.asked(load, "it is nowhere", "give it") == "content"
+    assert waited == list(rules.PAUSES)
+    assert capsys.readouterr().err.splitlines() == [
+        "the hub: TimeoutError; asking again in 2 s",
+        "the hub: lost; asking again in 8 s",
+    ]
 
 
 def test_what_stays_is_explained(hub, tmp_path):
