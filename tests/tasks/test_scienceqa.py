@@ -278,7 +278,8 @@ def test_the_mini_world_has_the_splits_and_columns_of_the_real_one(sciences):
         if problem.labels.topic == "geography":
             assert problem.choices[problem.answer] in problem.hint + problem.question
         elif problem.image is not None:
-            assert Image.open(problem.image).size == (64, 64)
+            with Image.open(problem.image) as picture:
+                assert picture.size == (64, 64)
 
 
 def score(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[dict[str, float], str]:
