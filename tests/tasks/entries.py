@@ -900,7 +900,8 @@ def tensors_changed(draw: Draw, tensors: Mapping[str, torch.Tensor]) -> dict[str
             other = draw.choice(("a.1.x.adaption_prompt", "b.٣.y.adaption_gate", "layers.1.gate", "head.weight"))
             found[other] = found.pop(key)
         else:
-            found[key] = value * draw.choice((1.0, 1e30, 0.0))
+            wide = value.float() if value.element_size() == 1 else value  # in eight bits nothing can be multiplied
+            found[key] = wide * draw.choice((1.0, 1e30, 0.0))
     return {key.encode("utf-8", "replace").decode(): value for key, value in found.items()}
 
 
