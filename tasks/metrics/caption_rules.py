@@ -72,6 +72,8 @@ class Frequencies:
             raise InputError(f"{path}: these are no document frequencies: write them with python -m tasks._cider_df")
         phrases = document.value.get("phrases")
         pictures = document.integer("pictures")
+        if pictures < 1:
+            raise InputError(f"{path}: 'pictures' is {pictures}, and counts those of a set: write the file anew")
         fits = isinstance(phrases, dict) and all(type(n) is int and 1 <= n <= pictures for n in phrases.values())
         if not fits or re.search("[\ud800-\udfff]", "".join(phrases)):
             raise InputError(f"{path}: 'phrases' is no object of counts up to {pictures}: write the file anew")
