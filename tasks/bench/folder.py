@@ -33,13 +33,10 @@ def write(folder: Path, cell: "Cell", trained: "torch.nn.Module | None") -> None
     Raises:
         OSError: the disk does not take them.
     """
-    texts = {split: _lines(records) for split, records in cell.records.items()}
-    hashes = {split: hashlib.sha256(text).hexdigest() for split, text in texts.items()}
+    hashes = {split: _write_records(folder, split, records) for split, records in cell.records.items()}
     _write_json(folder / "config.json", cell.config)
     _write_json(folder / "result.json", {**cell.result, "sha256": hashes})
     _write_json(folder / "log.json", cell.log)
-    for split, text in texts.items():
-        (folder / f"{split}{RECORDS}").write_bytes(gzip.compress(text, mtime=0))
     if trained is not None:
         _save(trained, folder / "adapter")
 
@@ -70,9 +67,9 @@ def hash_words(cell: Path, fields: Collection[str]) -> None:
     """
     result, hashes = read(f"{cell}/result.json"), {}
     for path in cell.glob(f"*{RECORDS}"):
-        text = _lines([record | {field: _hash(record[field]) for field in fields} for record in records(str(path))])
-        path.write_bytes(gzip.compress(text, mtime=0))
-        hashes[path.name.removesuffix(RECORDS)] = hashlib.sha256(text).hexdigest()
+        split = path.name.removesuffix(RECORDS)
+        hashed = [record | {field: _hash(record[field]) for field in fields} for record in records(str(path))]
+        hashes[split] = _write_records(cell, split, hashed)
     _write_json(cell / "result.json", {**result, "sha256": hashes})
 
 
@@ -168,5 +165,8 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _lines(records: Sequence[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+def _write_records(folder: Path, split: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """A split's records, one a line; the sha256 of these lines."""
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    (folder / f"{split}{RECORDS}").write_bytes(gzip.compress(text, mtime=0))
+    return hashlib.sha256(text).hexdigest()
