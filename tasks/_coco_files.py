@@ -128,8 +128,8 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         tar = folder / "images.tar"
-        tops = [folder, folder / "images", *([unpacked(tar)] if tar.is_file() else [])]
-        inside = [path for top in tops if top.is_dir() for path in sorted(top.iterdir()) if is_folder(path)]
+        tops = [folder, folder / "images", *([unpacked(tar)] if is_there(tar) else [])]
+        inside = [path for top in tops if is_folder(top) for path in sorted(top.iterdir()) if is_folder(path)]
         self.roots = [*tops, *inside]
 
     def find(self, entry: Entry, *names: str) -> Path:

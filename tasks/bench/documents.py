@@ -136,7 +136,7 @@ def is_folder(path: Path) -> bool:
 def packed_or_not(name: str, *folders: Path) -> Path | None:
     """The first file of that name in some folders, plain or gzipped; None where there is none."""
     places = (folder / (name + end) for folder in folders for end in ("", ".gz"))
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if is_there(path)), None)
 
 
 def read_json(path: Path) -> Entry:
