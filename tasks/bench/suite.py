@@ -13,7 +13,7 @@
     steps = 500
 
     [[set]]
-    when = { method = "lora" }          # for some; later ones win
+    when = { method = ["lora", "adapter"] }   # for some, by one value or a list of them; later tables win
     learning_rate = 3e-3
 
 The file named after a tier also holds what a single cell of that tier gets, so both are the same cell.
@@ -63,7 +63,7 @@ class Suite:
         """What this suite sets for a cell."""
         found: dict[str, Any] = {}
         for each in self.sets:
-            if all(getattr(choice, key) == value for key, value in each.get("when", {}).items()):
+            if all(getattr(choice, key) in _listed(value) for key, value in each.get("when", {}).items()):
                 found |= _dotted({key: value for key, value in each.items() if key != "when"})
         return found
 
@@ -231,6 +231,10 @@ def _methods() -> list[str]:
     from zeroinit import methods
 
     return methods.names()
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

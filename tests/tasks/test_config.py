@@ -132,6 +132,18 @@ def test_a_study_varies_a_setting_and_keeps_the_rest(tmp_path):
         read(str(path))
 
 
+def test_settings_can_be_for_several(tmp_path):
+    path = tmp_path / "few.toml"
+    path.write_text(
+        '[[grid]]\ntasks = ["squad"]\nbackbones = ["roberta"]\nmethods = ["zero_init", "lora", "head"]\n'
+        'seeds = [0, 1, 2]\n[[set]]\nwhen = { method = ["zero_init", "head"], seed = [0, 2] }\nsteps = 7\n'
+    )
+    runs = plan(read(str(path)), {}, {})
+    assert {(run.choice.method, run.choice.seed) for run in runs if run.training.steps == 7} == {
+        (method, seed) for method in ("zero_init", "head") for seed in (0, 2)
+    }
+
+
 def test_only_some_cells_of_a_suite_can_be_wanted(tmp_path):
     runs = plan(read("study_layers"), {}, {}, {"task": "vtab", "seed": 1})
     assert {(run.choice.task, run.choice.seed) for run in runs} == {("vtab", 1)}

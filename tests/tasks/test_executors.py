@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tasks.bench import attempt, progress
 from tasks.bench.attempt import Ended
@@ -91,6 +93,18 @@ def test_never_more_than_so_many_at_a_time_and_each_tells_how_far_it_is(runs, st
     assert {done for _, _, done, _ in told} == {0, 2}
     times = [tuple(map(float, path.read_text().split())) for path in store.root.glob("time-*")]
     assert max(sum(begun <= each < ended for begun, ended in times) for each, _ in times) == 2
+
+
+def _can_use_cuda() -> None:
+    sys.exit(int(torch._C._cuda_isInBadFork()))
+
+
+def test_what_cells_are_forked_from_has_not_asked_for_a_gpu(runs):
+    """CUDA refuses to begin in a fork of a process that has asked for it: each cell on a GPU would fail."""
+    process = local._context(runs).Process(target=_can_use_cuda)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_two_suites_in_one_folder_share_the_work(runs, store, computing):
