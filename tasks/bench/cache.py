@@ -3,10 +3,10 @@
 import contextlib
 import os
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tasks.bench import durable
 from tasks.bench.errors import InputError
 
 
@@ -39,31 +39,30 @@ def whole(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=target.parent)
     except OSError as error:
-        raise _unwritable(target) from error
+        raise _unwritable(target, error) from error
     with scratch as place:
         yield Path(place) / "whole"
-        with contextlib.suppress(OSError):
+        try:
             (Path(place) / "whole").replace(target)
-    if not target.is_dir():
-        raise _unwritable(target)
+        except OSError as error:
+            if not target.is_dir():
+                raise _unwritable(target, error) from error
 
 
 def keep(path: Path, data: bytes) -> None:
-    """A file in the cache, there as a whole or not at all.
+    """A file in the cache, there as a whole or not at all; no power cut is feared: it is made again.
 
     Raises:
         InputError: the cache cannot be written.
     """
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(data)
-        scratch.replace(path)
+        durable.write(path, data, lasting=False)
     except OSError as error:
-        raise InputError(
-            f"{path.parent} cannot be written ({error.strerror}): make room there, or set ZEROINIT_CACHE"
-        ) from None
+        raise _unwritable(path.parent, error) from error
 
 
-def _unwritable(target: Path) -> InputError:
-    return InputError(f"{target} cannot be written: make room there, or set ZEROINIT_CACHE to another folder")
+def _unwritable(place: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{place} cannot be written ({error.strerror}): make room there, or set ZEROINIT_CACHE to another folder"
+    )

@@ -18,19 +18,21 @@ PROBE = 1 << 18
 """Bytes that a folder must take before anything long is begun for it."""
 
 
-def write(path: Path, data: bytes) -> None:
-    """A file in one step: whoever reads it sees the old one or the new one."""
+def write(path: Path, data: bytes, *, lasting: bool = True) -> None:
+    """A file in one step: whoever reads it sees the old one or the new one; a lasting one outlives a power cut."""
     scratch = beside(path)
     try:
         with scratch.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    flush(path.parent)
+    if lasting:
+        flush(path.parent)
 
 
 def beside(path: Path) -> Path:

@@ -20,7 +20,9 @@ ROOM = "tasks.bench.run"
 """Where every run passes."""
 FOUND_BY_NAME = ("zeroinit/seams",)
 """Folders of files that are imported by a name known only at run time."""
-KEEPERS = frozenset(f"tasks.bench.{name}" for name in ("store", "provenance", "progress", "errors", "golden"))
+KEEPERS = frozenset(
+    f"tasks.bench.{name}" for name in ("store", "durable", "provenance", "progress", "errors", "golden")
+)
 """They keep, show or test numbers, and make none."""
 STARTED = time.time()
 """What changed after it was imported is not what ran."""

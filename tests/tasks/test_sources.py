@@ -150,5 +150,5 @@ def test_no_module_that_a_run_imports_is_left_out(task, backbone, tmp_path):
     imported, recorded = json.loads(done.stdout.splitlines()[-1])
     packages = {"tasks", "tasks.bench", "tasks.backbones", "tasks.metrics", "tasks.mini", "tasks.outputs"}
     # What keeps numbers, and what the plan of a cell passes through: its settings are in the cell's name.
-    kept = sources.KEEPERS | {f"tasks.bench.{name}" for name in ("suite", "sources", "rows", "durable", "locks")}
+    kept = sources.KEEPERS | {f"tasks.bench.{name}" for name in ("suite", "sources", "rows", "locks")}
     assert set(imported) - set(recorded) - packages - kept == set()
