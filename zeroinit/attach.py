@@ -15,7 +15,7 @@ from zeroinit.condition import Condition
 from zeroinit.host import Host, Names, known
 from zeroinit.methods import Method
 from zeroinit.prompts import LayerPrompts
-from zeroinit.tree import children, named, ours
+from zeroinit.tree import children, named, ours, remove_ours
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -103,8 +103,7 @@ def take_out(host: Host, name: str, names: Names) -> None:
         host.train_only(names)
         return
     host.seam.close()
-    if "zeroinit" in children(model):
-        del children(model)["zeroinit"]
+    remove_ours(model)
     if isinstance(model, _TakesCondition):
         model.__class__ = type(model).__mro__[1]
     for key, parameter in model.named_parameters():

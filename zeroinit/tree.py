@@ -22,6 +22,11 @@ def ours(module: nn.Module) -> nn.Module | None:
     return module._modules.get("zeroinit")
 
 
+def remove_ours(module: nn.Module) -> None:
+    """Take it out of the module again, where it is there."""
+    module._modules.pop("zeroinit", None)
+
+
 def parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
     """Its own parameters by name; to change the table is to change the module."""
     return module._parameters

@@ -10,7 +10,7 @@ from torch import nn
 from zeroinit.methods import Method
 from zeroinit.prompts import LayerPrompts
 from zeroinit.seams import Site
-from zeroinit.tree import children, ours
+from zeroinit.tree import children, ours, remove_ours
 
 if TYPE_CHECKING:
     from zeroinit.host import Host
@@ -60,7 +60,7 @@ class InAttention(Method):
                 if any(True for _ in prompts.children()):
                     left = True
                 else:
-                    del children(module)["zeroinit"]
+                    remove_ours(module)
         host.seam.close()
         if left:
             host.seam.open()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from zeroinit.methods import Method
 from zeroinit.prompts import Switch
 from zeroinit.seams import remove_hooks
-from zeroinit.tree import children, named, ours
+from zeroinit.tree import children, named, ours, remove_ours
 
 if TYPE_CHECKING:
     from zeroinit.host import Host
@@ -93,7 +93,7 @@ class BottleneckAdapter(Method):
             if isinstance(own, Bottlenecks):
                 children(own).pop(name, None)
                 if not children(own):
-                    del children(module)["zeroinit"]
+                    remove_ours(module)
                     remove_hooks(module, (_add_bottleneck,))
 
 

@@ -11,7 +11,7 @@ from zeroinit.methods import Method
 from zeroinit.methods.vpt import Vpt
 from zeroinit.prompts import Switch
 from zeroinit.seams import continued, remove_hooks
-from zeroinit.tree import children, ours, parameters
+from zeroinit.tree import ours, parameters, remove_ours
 
 if TYPE_CHECKING:
     from zeroinit.host import Host
@@ -81,7 +81,7 @@ class PromptTuning(Method):
         if own is not None:
             parameters(own).pop(name, None)
             if not parameters(own):
-                del children(_embedding_of(entry))["zeroinit"]
+                remove_ours(_embedding_of(entry))
                 remove_hooks(entry, (_enter, _leave))
 
     def _shallow(self) -> Vpt:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from zeroinit.methods import Method
 from zeroinit.prompts import Switch
 from zeroinit.seams import Site, UnsupportedHostError, remove_hooks
-from zeroinit.tree import children, named, ours, parameters
+from zeroinit.tree import children, named, ours, parameters, remove_ours
 
 if TYPE_CHECKING:
     from zeroinit.host import Host
@@ -84,7 +84,7 @@ class Vpt(Method):
                 parameters(prompts).pop(name, None)
                 prompts.leaving.pop(name, None)
                 if not parameters(prompts) and not prompts.leaving:
-                    del children(module)["zeroinit"]
+                    remove_ours(module)
                     remove_hooks(module, (_enter, _leave))
 
 
