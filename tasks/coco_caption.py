@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 from tasks import _coco_files as files
 from tasks._coco_files import KARPATHY, SIZES, Picture
 from tasks.bench import splits
-from tasks.bench.config import BASELINES, Run
+from tasks.bench.config import BASELINES, GENERATED, Run
 from tasks.bench.documents import is_there, omissions, packed_or_not, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Score, Task, Term
@@ -155,7 +155,7 @@ class CocoCaption(Task):
 
     def pictures(self, config: Mapping[str, Any], folder: Path | None) -> Mapping[str, Path]:
         """Those that are painted here, or in a folder that holds the official files too."""
-        generated = config["tier"] == "mini" and not config["sources"]
+        generated = config["tier"] == GENERATED and not config["sources"]
         where = mini.folder() if generated else folder
         found = files.official(where) if where else {}
         return {_name(picture): picture.file for path in found.values() for picture in files.pictures(path, where)[0]}
@@ -247,9 +247,7 @@ class CocoCaption(Task):
 
 def _folder(run: Run) -> Path | None:
     """Where files and pictures are looked for; with files of one's own, only where the pictures are said to be."""
-    choice = run.choice
-    generated = choice.tier == "mini" and not (choice.train or choice.eval)
-    return choice.data or (mini.folder() if generated else None)
+    return run.choice.data or (mini.folder() if run.choice.generated else None)
 
 
 def _frequencies(run: Run) -> Path | None:

@@ -97,7 +97,7 @@ class Instruct(Task):
         choice = run.choice
         if choice.given:
             return choice.given
-        folder = choice.data or (mini.folder() if choice.tier == "mini" else None)
+        folder = choice.data or (mini.folder() if choice.generated else None)
         if folder is None:
             return {}
         kinds = {"train": "alpaca"} | ({} if run.dataset == "alpaca" else {"eval": run.dataset})
@@ -127,9 +127,7 @@ class Instruct(Task):
                 report, train = splits.divide(whole, _group, f.report_share)
         if not report:
             raise InputError(f"report_share = {f.report_share} leaves nothing to report: raise it, or give --eval")
-        choice = run.choice
-        generated = choice.tier == "mini" and not (choice.train or choice.eval or choice.data)
-        official = run.dataset != "alpaca" and not generated
+        official = run.dataset != "alpaca" and not run.choice.generated
         expected = max(len(report), files.SIZES[run.dataset]) if official else len(report)
         if given:
             expected = max(expected, len(whole))  # of one file, a part is reported

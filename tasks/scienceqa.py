@@ -112,7 +112,7 @@ class ScienceQA(Task):
         choice = run.choice
         if choice.given:
             return choice.given
-        folder = choice.data or (mini.folder() if choice.tier == "mini" else None)
+        folder = choice.data or (mini.folder() if choice.generated else None)
         if folder is None:
             return {}
         found = files.official(folder, FILES[run.dataset])

@@ -92,7 +92,7 @@ class Vtab(Task):
         if run.choice.given:
             return known
         if run.choice.data is None:
-            return mini.classes(run.dataset) if run.choice.tier == "mini" else known
+            return mini.classes(run.dataset) if run.choice.generated else known
         place = files.place(run.choice.data, run.dataset)
         found = known if files.is_pack(place) else len(files.class_folders(place))
         if found > known:
@@ -108,7 +108,7 @@ class Vtab(Task):
         if given := run.choice.given:
             return self._divided(given, run)
         if run.choice.data is None:
-            pack = mini.pack(run.dataset) if run.choice.tier == "mini" else files.from_hub(run.dataset)
+            pack = mini.pack(run.dataset) if run.choice.generated else files.from_hub(run.dataset)
             return self._of_pack(pack, run)
         place = files.place(run.choice.data, run.dataset)
         return self._of_pack(place, run) if files.is_pack(place) else self._divided({"data": place}, run)
@@ -124,13 +124,12 @@ class Vtab(Task):
         classes = self.classes(run)
         bad = {name: Tolerance(run.choice.skip_bad) for name in (*files.SPLITS, files.SHIFT)}
         parts = {name: files.split(path, classes, bad[name]) for name, path in files.split_files(pack).items()}
-        generated = run.choice.data is None and run.choice.tier == "mini"
-        sizes = files.SIZES | {"test": len(parts["test"]) if generated else DATASETS[run.dataset].test}
+        sizes = files.SIZES | {"test": len(parts["test"]) if run.choice.generated else DATASETS[run.dataset].test}
         files.check(pack, parts, sizes, compare=not any(each.left_out for each in bad.values()))
         sampled = {name: splits.sample(part, run.choice.limit) for name, part in parts.items()}
         seen = {name: files.looked_at(part, bad[name]) for name, part in sampled.items() if name in _SHOWN}
         fit, tune, report, shift = (seen.get(name, []) for name in _SHOWN)
-        whole = generated or (len(fit) == sizes["train800"] and len(tune) == sizes["val200"])
+        whole = run.choice.generated or (len(fit) == sizes["train800"] and len(tune) == sizes["val200"])
         count = sum(map(len, parts.values()))
         told = f"pack {files.fingerprint(pack)}: {count} pictures, {files.formats(parts['test'])}"
         notes = [told, *omissions({name: each.left_out for name, each in bad.items()})]

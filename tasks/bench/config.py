@@ -31,6 +31,8 @@ UNTRAINED = ("frozen", *BASELINES)
 
 Tier = Literal["mini", "pocket", "paper"]
 TIERS: tuple[str, ...] = typing.get_args(Tier)
+GENERATED: Tier = "mini"
+"""The tier whose data this project makes itself, every word and picture of them."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,11 @@ class Choice:
     limit: int | None = None
     device: str = "auto"
     skip_bad: int = 0
+
+    @property
+    def generated(self) -> bool:
+        """Whether the data are made here, with none of the user's own."""
+        return self.tier == GENERATED and not (self.train or self.eval or self.data)
 
     @property
     def given(self) -> dict[str, Path]:

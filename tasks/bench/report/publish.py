@@ -11,6 +11,7 @@ from typing import Any
 from tasks.bench import durable, folder
 from tasks.bench import task as tasks
 from tasks.bench.commandline import LOCAL
+from tasks.bench.config import GENERATED
 from tasks.bench.errors import InputError
 from tasks.bench.report import belonging, report
 from tasks.bench.report.found import Found, read
@@ -19,8 +20,6 @@ from tasks.bench.suite import Suite
 
 LIMIT = 20 * 2**20
 """Bytes of a snapshot, at most."""
-GENERATED = "mini"
-"""The tier whose words are this project's own."""
 LEFT_OUT = ("adapter",)
 """What a cell's folder holds and a snapshot does not."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.bench.config import GENERATED
 from tasks.bench.errors import InputError
 from tasks.bench.report.compared import headed
 from tasks.bench.report.sheet import Column, Figure, Sheet, number, word
@@ -158,6 +159,6 @@ def unlike(table: Table, each: Published) -> str:
         found.append(f"normalisation ({normalisation or 'not told'})")
     if table.partial:
         found.append("examples (ours is a part)")
-    elif table.shared["tier"] == "mini":
+    elif table.shared["tier"] == GENERATED:
         found.append("examples (ours are generated)")
     return ", ".join(found)
