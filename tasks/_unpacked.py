@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 from tasks.bench import cache
-from tasks.bench.config import digest
+from tasks.bench.digests import digest
 from tasks.bench.errors import InputError
 
 

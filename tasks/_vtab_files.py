@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tasks._vtab_sets import DATASETS, OWN
 from tasks.bench import cache, decode, hub, splits
-from tasks.bench.config import digest
+from tasks.bench.digests import digest
 from tasks.bench.documents import Tolerance, is_there
 from tasks.bench.errors import InputError
 

@@ -26,7 +26,8 @@ from typing import Any, ClassVar, Literal
 from tasks import _scienceqa_files as files
 from tasks._scienceqa_files import Problem
 from tasks.bench import splits
-from tasks.bench.config import Run, digest
+from tasks.bench.config import Run
+from tasks.bench.digests import digest
 from tasks.bench.documents import Entry, omissions, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Rules, Score, Task, Term

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.bench import hub
-from tasks.bench.config import digest
+from tasks.bench.digests import digest
 from tasks.bench.errors import InputError
 
 

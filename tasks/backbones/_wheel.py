@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.bench import cache
-from tasks.bench.config import digest
+from tasks.bench.digests import digest
 from tasks.bench.errors import InputError
 
 

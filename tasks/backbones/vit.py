@@ -22,7 +22,8 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from tasks.backbones import _checkpoint, _focus
 from tasks.bench import hub
 from tasks.bench import task as tasks
-from tasks.bench.config import Run, digest
+from tasks.bench.config import Run
+from tasks.bench.digests import digest
 from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
 from tasks.bench.host import Host

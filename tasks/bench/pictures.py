@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torchvision import transforms
 
 from tasks.bench import cache, processes
-from tasks.bench.config import Run, digest
+from tasks.bench.config import Run
 from tasks.bench.decode import any_colors
+from tasks.bench.digests import digest
 from tasks.bench.errors import InputError
 from tasks.bench.progress import progress
 from zeroinit import ImageCondition

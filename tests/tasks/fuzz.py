@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.bench import config, suite
+from tasks.bench import digests, suite
 from tests.tasks.entries import ENTRIES, Refused, prepare
 
 SECONDS = 10
@@ -192,7 +192,7 @@ def _cache(place: str | None) -> None:
 
 def forget() -> None:
     """Let go of what is kept for every file that was ever read."""
-    config._file_digest.cache_clear()
+    digests._file_digest.cache_clear()
     suite._parsed.cache_clear()
 
 

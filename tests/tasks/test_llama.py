@@ -11,7 +11,8 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from tasks.backbones import _wheel, llama
 from tasks.bench import cache
-from tasks.bench.config import Choice, digest
+from tasks.bench.config import Choice
+from tasks.bench.digests import digest
 from tasks.bench.errors import InputError
 from tasks.outputs.lm import LmReader
 from tests.tasks.conftest import tiny_llama

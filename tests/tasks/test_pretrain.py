@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.backbones import roberta, vit
 from tasks.bench import task as tasks
-from tasks.bench.config import digest
+from tasks.bench.digests import digest
 from tasks.bench.run import run
 from tasks.bench.store import Store
 from tasks.bench.suite import plan, read, single

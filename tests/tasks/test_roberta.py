@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokeniz
 
 from tasks.backbones import _wheel, roberta
 from tasks.bench import cache
-from tasks.bench.config import digest
+from tasks.bench.digests import digest
 from tasks.bench.errors import InputError
 from tasks.mini import vocabulary
 

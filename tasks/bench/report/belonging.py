@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tasks.bench import task as tasks
-from tasks.bench.config import Choice, Training, merged, named, settle
+from tasks.bench.config import Choice, Training, merged, settle
+from tasks.bench.digests import named
 from tasks.bench.report.found import Found
 from tasks.bench.suite import Suite, of_tier, suite_of
 

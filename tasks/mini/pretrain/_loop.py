@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.bench.config import digest
+from tasks.bench.digests import digest
 from tasks.bench.progress import progress
 from tasks.mini import world
 
