@@ -27,6 +27,8 @@ BENCH_VERSION = 1
 
 BASELINES = ("oracle", "majority")
 """Methods that are none: a task says by itself, in a function of that name, what each predicts, to read rows by."""
+FITTED = ("majority",)
+"""Those of them that look at the fit split."""
 UNTRAINED = ("frozen", *BASELINES)
 """What attaches nothing to the backbone."""
 
@@ -151,7 +153,7 @@ class Run:
     @property
     def fits(self) -> bool:
         """Whether the fit split is looked at: to train on, or for what is frequent in it."""
-        return self.trains or self.choice.method == "majority"
+        return self.trains or self.choice.method in FITTED
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
