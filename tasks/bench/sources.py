@@ -9,10 +9,12 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 OURS = ("tasks", "zeroinit")
@@ -21,7 +23,7 @@ ROOM = "tasks.bench.run"
 FOUND_BY_NAME = ("zeroinit/seams",)
 """Folders of files that are imported by a name known only at run time."""
 KEEPERS = frozenset(
-    f"tasks.bench.{name}" for name in ("store", "durable", "provenance", "progress", "errors", "golden")
+    f"tasks.bench.{name}" for name in ("store", "sources", "durable", "provenance", "progress", "errors", "golden")
 )
 """They keep, show or test numbers, and make none."""
 STARTED = time.time()
@@ -48,8 +50,20 @@ def hash_of(module: str) -> str:
     if path is None:
         return ""
     tree = _Bare().visit(ast.parse(path.read_bytes()))
-    # Unparsed, because the form of a dump is another in every version of Python.
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(_form(tree)).encode()).hexdigest()[:12]
+
+
+def _form(node: Any) -> Any:
+    """A syntax tree in lists, the same in every version of Python.
+
+    `ast.unparse` quotes f-strings differently from 3.12 on, and each version adds fields that older code leaves empty.
+    """
+    if isinstance(node, list):
+        return [_form(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    filled = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+    return [type(node).__name__, *([name, _form(value)] for name, value in filled)]
 
 
 def _touched(module: str) -> bool:
