@@ -13,14 +13,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what needs absent data or was not asked for."""
+    """Skip, with the reason, what needs absent data; leave out what was not asked for."""
     absent = pytest.mark.skip(reason=f"development data not found at {SHARED} (set ZEROINIT_SHARED)")
-    unasked = pytest.mark.skip(reason="a full sweep: run with --slow")
     for item in items:
         if "shared" in item.keywords and not SHARED.is_dir():
             item.add_marker(absent)
-        if "slow" in item.keywords and not config.getoption("--slow"):
-            item.add_marker(unasked)
+    if not config.getoption("--slow"):
+        config.hook.pytest_deselected(items=[item for item in items if "slow" in item.keywords])
+        items[:] = [item for item in items if "slow" not in item.keywords]  # to skip thousands takes a while, too
 
 
 @pytest.fixture(scope="session")

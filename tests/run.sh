@@ -17,7 +17,12 @@ export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARAL
 echo "run.sh: ruff"
 ruff format --check .
 ruff check .
-echo "run.sh: pyright"
-pyright
-echo "run.sh: pytest"
-exec python -m pytest -q --numprocesses auto --dist worksteal --durations 12 "$@"
+echo "run.sh: pyright and pytest, side by side"
+said=$(mktemp)
+pyright >"$said" 2>&1 &
+pyright=$!
+trap 'kill "$pyright" 2>/dev/null || true; rm -f "$said"' EXIT
+python -m pytest -q --numprocesses auto --dist worksteal --durations 12 "$@" && tests=0 || tests=$?
+wait "$pyright" && types=0 || types=$?
+cat "$said"
+exit $((tests > types ? tests : types))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.bench.executors import local
+from tasks.bench.executors import _ready, local  # noqa: F401  (what forks have read already)
 from tasks.bench.planned import Planned
 from tasks.bench.report import tables
 from tasks.bench.rows import COLUMNS
