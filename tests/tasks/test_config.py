@@ -57,7 +57,7 @@ def test_a_run_travels_to_another_process(small_run):
 def test_the_tier_sets_what_the_suite_of_its_name_says(small_run):
     assert small_run().method.length == 8
     assert small_run(tier="pocket").method.length == 16
-    assert small_run(tier="pocket").training.learning_rate == 3e-2
+    assert small_run(tier="pocket").training.learning_rate == 1e-1
     assert small_run("full", tier="pocket").training.learning_rate == 3e-4
 
 
