@@ -78,11 +78,12 @@ def _classes(method: type) -> list[str]:
 
 
 def read_all() -> None:
-    """Hash every file of ours now: the processes that are forked from this one need not."""
+    """Hash every file of ours now, and follow its imports: the processes that are forked from this one need not."""
     for top in OURS:
         for path in (ROOT / top).rglob("*.py"):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            hash_of(module.removesuffix(".__init__"))
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            hash_of(module)
+            _imports(module)
 
 
 class _Bare(ast.NodeTransformer):

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from tasks.bench.executors import _ready, local  # noqa: F401  (what forks have read already)
+import tasks.backbones.roberta  # noqa: F401  (as the server that cells are forked from, with _ready)
+from tasks.bench.executors import _ready, local  # noqa: F401
 from tasks.bench.planned import Planned
 from tasks.bench.report import tables
 from tasks.bench.rows import COLUMNS

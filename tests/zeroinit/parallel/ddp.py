@@ -1,6 +1,5 @@
-"""Trainer over two processes (DDP through accelerate) trains an adapted LLaMA as one does: run under torchrun."""
+"""Trainer over two processes (DDP through accelerate) trains an adapted LLaMA as one does."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -33,14 +32,12 @@ def train(folder: Path, processes: int) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in zeroinit.trainable(model).items()}
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+def both(folder: Path) -> dict[str, Tensor] | None:
+    """What two processes trained, who must agree: the first one tells."""
     trained = train(folder, processes=2)
     assert distributed.get_world_size() == 2
     for parameter in trained.values():
         ranks = [torch.empty_like(parameter) for _ in range(2)]
         distributed.all_gather(ranks, parameter)
         assert torch.equal(*ranks), "the processes disagree"
-    if distributed.get_rank() == 0:
-        torch.save(trained, folder / "trained.pt")
-    distributed.destroy_process_group()
+    return trained if distributed.get_rank() == 0 else None
