@@ -240,9 +240,9 @@ def _planted(model: Model, method: Method, name: str, tensors: dict[str, Tensor]
         if tensors[key].shape != targets[key].shape
     ]
     problems += [
-        f"{key} is {tensor.dtype}, not floating" if not tensor.is_floating_point() else f"{key} is not finite"
-        for key, tensor in sorted(tensors.items())
-        if not tensor.is_floating_point() or not tensor.to(targets.get(key, tensor).dtype).isfinite().all()
+        f"{key} is not finite" if tensors[key].is_floating_point() else f"{key} is {tensors[key].dtype}, not floating"
+        for key in sorted(set(targets) & set(tensors))
+        if not tensors[key].is_floating_point() or not tensors[key].to(targets[key].dtype).isfinite().all()
     ]
     if problems:
         take_out(host, name, before)

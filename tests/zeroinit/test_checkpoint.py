@@ -92,9 +92,9 @@ def _drop(folder: Path) -> None:
     save_file(dict(list(load_file(file).items())[1:]), file)
 
 
-def _add(folder: Path) -> None:
+def _add(folder: Path, dtype: torch.dtype = torch.float32) -> None:
     file = folder / "adapter_model.safetensors"
-    save_file({**load_file(file), "layers.9.prompt": torch.zeros(2)}, file)
+    save_file({**load_file(file), "layers.9.prompt": torch.zeros(2, dtype=dtype)}, file)
 
 
 def _reshape(folder: Path) -> None:
@@ -122,6 +122,7 @@ def _poison(folder: Path) -> None:
         (lambda f: _edit(f, library="other"), "no zeroinit adapter"),
         (_drop, "is missing"),
         (_add, "layers.9.prompt is unexpected"),
+        (lambda f: _add(f, torch.float8_e4m3fn), "layers.9.prompt is unexpected"),  # which torch cannot ask for NaN
         (_reshape, r"is \(2, 32\), the model needs \(3, 32\)"),
         (_poison, "is not finite"),
     ],
