@@ -26,6 +26,8 @@ from tasks.metrics import ptb
 ORDERS = 4
 """Phrases of one to four words count."""
 FORMAT = 1
+MOST = 2**53
+"""Pictures of a set: from here on a count is no number of a computer's any more."""
 
 
 class Measured(NamedTuple):
@@ -72,8 +74,10 @@ class Frequencies:
             raise InputError(f"{path}: these are no document frequencies: write them with python -m tasks._cider_df")
         phrases = document.value.get("phrases")
         pictures = document.integer("pictures")
-        if pictures < 1:
-            raise InputError(f"{path}: 'pictures' is {pictures}, and counts those of a set: write the file anew")
+        if not 1 <= pictures <= MOST:
+            raise InputError(
+                f"{path}: 'pictures' is {str(pictures)[:20]}, and counts those of a set: write the file anew"
+            )
         fits = isinstance(phrases, dict) and all(type(n) is int and 1 <= n <= pictures for n in phrases.values())
         if not fits or re.search("[\ud800-\udfff]", "".join(phrases)):
             raise InputError(f"{path}: 'phrases' is no object of counts up to {pictures}: write the file anew")

@@ -139,6 +139,7 @@ def test_saved_frequencies_make_a_part_comparable_with_the_whole(name, tmp_path)
         ('{"format": 1, "pictures": 2, "phrases": {"a": 3}}', "'phrases' is no object of counts up to 2"),
         ('{"format": 1, "pictures": -1, "phrases": {}}', "'pictures' is -1, and counts those of a set"),
         ('{"format": 1, "pictures": 0, "phrases": {}}', "'pictures' is 0, and counts those of a set"),
+        (f'{{"format": 1, "pictures": {10**400}, "phrases": {{"a": {10**400}}}}}', "'pictures' is 1.{19}, and counts"),
         ('{"format": 1, "phrases": {}}', "there is no 'pictures'"),
         ("[", "is not JSON"),
     ],
