@@ -1,6 +1,7 @@
 """The files of a report: the same bytes again, data that does nothing, and a snapshot that stands alone."""
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -197,6 +198,13 @@ def test_two_backbones_have_columns_of_their_own(tmp_path):
     store = stored(tmp_path, cell("lora"), cell("lora", backbone="other"))
     (row,) = csv.DictReader(wide.text(build(read(store))).splitlines())
     assert {"squad/v1.1@roberta/f1", "squad/v1.1@other/f1"} <= set(row)
+
+
+def test_a_carriage_return_ends_no_line_of_a_table(tmp_path):
+    store = stored(tmp_path, cell("one\rtwo\nthree"))
+    for text in (wide.text(build(read(store))), store.export().read_text()):
+        (first, *_) = csv.DictReader(io.StringIO(text))
+        assert first["method"] == "one two\nthree"
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,10 @@ def text(tables: Sequence[Table]) -> str:
     for table in tables:
         for line in table.lines:
             lines.setdefault(_name(table, line), {}).update(_values(_prefix(table, tables), line))
-    columns = ["method", *dict.fromkeys(column for values in lines.values() for column in values)]
+    columns = list(dict.fromkeys(column for values in lines.values() for column in values))
+    rows = [[name, *(values.get(column, "") for column in columns)] for name, values in sorted(lines.items())]
     target = io.StringIO()
-    writer = csv.DictWriter(target, [inert(column) for column in columns], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"method": inert(name), **values} for name, values in sorted(lines.items()))
+    csv.writer(target, lineterminator="\n").writerows(map(inert, row) for row in [["method", *columns], *rows])
     return target.getvalue()
 
 
