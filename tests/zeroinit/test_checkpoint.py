@@ -120,6 +120,7 @@ def _poison(folder: Path) -> None:
         (lambda f: _edit(f, fields={"width": 3}), "no field width"),
         (lambda f: _edit(f, fields={"length": "long"}), "adapter_config.json"),
         (lambda f: _edit(f, library="other"), "no zeroinit adapter"),
+        (lambda f: _edit(f, method="lora", fields={"targets": [{"a": 1}]}), "adapter_config.json"),
         (_drop, "is missing"),
         (_add, "layers.9.prompt is unexpected"),
         (lambda f: _add(f, torch.float8_e4m3fn), "layers.9.prompt is unexpected"),  # which torch cannot ask for NaN

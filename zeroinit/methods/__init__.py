@@ -132,6 +132,8 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, part) for part in get_args(hint))
     if origin is Literal:
         return value in get_args(hint)
+    if origin is tuple and (parts := get_args(hint))[-1] is Ellipsis:
+        return isinstance(value, tuple) and all(fits(each, parts[0]) for each in cast("tuple[Any, ...]", value))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
