@@ -234,14 +234,15 @@ def _planted(model: Model, method: Method, name: str, tensors: dict[str, Tensor]
     targets = host.methods[name].values(host, name)
     problems = [f"{key} is missing" for key in sorted(set(targets) - set(tensors))]
     problems += [f"{key} is unexpected" for key in sorted(set(tensors) - set(targets))]
+    wanted = sorted(set(targets) & set(tensors))
     problems += [
         f"{key} is {tuple(tensors[key].shape)}, the model needs {tuple(targets[key].shape)}"
-        for key in sorted(set(targets) & set(tensors))
+        for key in wanted
         if tensors[key].shape != targets[key].shape
     ]
     problems += [
         f"{key} is not finite" if tensors[key].is_floating_point() else f"{key} is {tensors[key].dtype}, not floating"
-        for key in sorted(set(targets) & set(tensors))
+        for key in wanted
         if not tensors[key].is_floating_point() or not tensors[key].to(targets[key].dtype).isfinite().all()
     ]
     if problems:

@@ -95,13 +95,13 @@ def test_never_more_than_so_many_at_a_time_and_each_tells_how_far_it_is(runs, st
     assert max(sum(begun <= each < ended for begun, ended in times) for each, _ in times) == 2
 
 
-def _can_use_cuda() -> None:
+def _end_with_one_if_cuda_is_spoilt() -> None:
     sys.exit(int(torch._C._cuda_isInBadFork()))
 
 
 def test_what_cells_are_forked_from_has_not_asked_for_a_gpu(runs):
     """CUDA refuses to begin in a fork of a process that has asked for it: each cell on a GPU would fail."""
-    process = local._context(runs).Process(target=_can_use_cuda)
+    process = local._context(runs).Process(target=_end_with_one_if_cuda_is_spoilt)
     process.start()
     process.join()
     assert process.exitcode == 0

@@ -5,7 +5,6 @@ To bind the real one takes pyright half a minute.
 
 from typing import Any
 
-from transformers.configuration_utils import PretrainedConfig as PretrainedConfig
 from transformers.modeling_utils import PreTrainedModel as PreTrainedModel
 
 def __getattr__(name: str) -> Any: ...
