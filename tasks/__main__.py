@@ -14,9 +14,10 @@ import typer
 from tasks.bench import commandline as flags
 from tasks.bench import discover, processes
 from tasks.bench import task as tasks
-from tasks.bench.config import TIERS, UNTRAINED, parse_settings
+from tasks.bench.config import TIERS, UNTRAINED
 from tasks.bench.errors import InputError
 from tasks.bench.planned import Planned, Rerun
+from tasks.bench.settings import parse_settings
 from tasks.bench.store import Store
 from tasks.bench.suite import plan as plan_of
 from tasks.bench.suite import read

@@ -247,7 +247,7 @@ class CocoCaption(Task):
 
 def _folder(run: Run) -> Path | None:
     """Where files and pictures are looked for; with files of one's own, only where the pictures are said to be."""
-    return run.choice.data or (mini.folder() if run.choice.generated else None)
+    return run.choice.folder(mini.folder)
 
 
 def _frequencies(run: Run) -> Path | None:

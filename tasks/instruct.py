@@ -97,7 +97,7 @@ class Instruct(Task):
         choice = run.choice
         if choice.given:
             return choice.given
-        folder = choice.data or (mini.folder() if choice.generated else None)
+        folder = choice.folder(mini.folder)
         if folder is None:
             return {}
         kinds = {"train": "alpaca"} | ({} if run.dataset == "alpaca" else {"eval": run.dataset})

@@ -113,7 +113,7 @@ class ScienceQA(Task):
         choice = run.choice
         if choice.given:
             return choice.given
-        folder = choice.data or (mini.folder() if choice.generated else None)
+        folder = choice.folder(mini.folder)
         if folder is None:
             return {}
         found = files.official(folder, FILES[run.dataset])

@@ -78,7 +78,7 @@ class Squad(Task):
         choice = run.choice
         if choice.given:
             return choice.given
-        folder = choice.data or (mini.folder() if choice.generated else None)
+        folder = choice.folder(mini.folder)
         return official(folder, run.dataset) if folder else {}
 
     def load(self, run: Run) -> Data:

@@ -12,9 +12,10 @@ import typer
 
 from tasks.bench import processes
 from tasks.bench import task as tasks
-from tasks.bench.config import UNTRAINED, Choice, Run, parse_settings
+from tasks.bench.config import UNTRAINED, Choice, Run
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.plain import say
+from tasks.bench.settings import parse_settings
 from tasks.bench.store import Store
 
 INTERRUPTED = 130

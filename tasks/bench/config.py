@@ -1,8 +1,7 @@
 """Everything a number depends on, resolved before anything runs; its hash names the cell.
 
 Settings come in three groups: `training` (below), `task` (the task's own fields) and `method` (the method's own).
-A key is written `learning_rate` or, where two groups share a name, `method.length`. Later settings win:
-the defaults of the dataclasses, the suite file of the tier, then `--set`.
+Later ones win: the defaults of the dataclasses, the suite file of the tier, then `--set`.
 """
 
 import dataclasses
@@ -11,9 +10,8 @@ import hashlib
 import json
 import math
 import os
-import tomllib
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +19,7 @@ from typing import Any, Literal
 from tasks.bench import task as tasks
 from tasks.bench.digests import digest, named
 from tasks.bench.errors import InputError
+from tasks.bench.settings import assign, check_finite, merged
 
 BENCH_VERSION = 1
 """Raised whenever a change of the bench itself could change a number."""
@@ -117,6 +116,10 @@ class Choice:
     def generated(self) -> bool:
         """Whether the data are made here, with none of the user's own."""
         return self.tier == GENERATED and not (self.train or self.eval or self.data)
+
+    def folder(self, made: Callable[[], Path]) -> Path | None:
+        """Where the data lie: `--data`, or the folder made here; None for files given alone and for a hub."""
+        return self.data or (made() if self.generated else None)
 
     @property
     def given(self) -> dict[str, Path]:
@@ -233,7 +236,7 @@ def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:
     """
     method = _method(choice.method)
     kinds = {"training": Training, "task": tasks.get(choice.task).fields} | ({"method": method} if method else {})
-    values = _assign(kinds, merged(settings))
+    values = assign(kinds, merged(settings))
     if choice.adapter:
         values["method"] = _saved(choice.adapter)[1]
     if values["training"].get("grid") == "declared":
@@ -244,95 +247,8 @@ def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:
         raise
     except (TypeError, ValueError) as error:
         raise InputError(f"--method {choice.method}: {error}") from error
-    _check_finite(groups)
+    check_finite(groups)
     return Run(choice, _device(choice.device), groups["training"], groups["task"], groups.get("method"))
-
-
-def _check_finite(groups: Mapping[str, Any]) -> None:
-    """Refuse what JSON has no number for: a cell would be written that no command can read, nor its store."""
-    for group, fields in groups.items():
-        for name, value in vars(fields).items():
-            numbers = value if isinstance(value, tuple) else (value,)
-            if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
-                raise InputError(f"the setting {group}.{name} is {value}: give a finite number")
-
-
-def merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All layers in one; a later `steps` takes back the `epochs` of an earlier one."""
-    settings: dict[str, Any] = {}
-    for layer in layers:
-        if {"steps", "training.steps"} & layer.keys():
-            settings = {key: value for key, value in settings.items() if key not in ("epochs", "training.epochs")}
-        settings |= layer
-    return settings
-
-
-def parse_settings(pairs: list[str], flag: str = "--set") -> dict[str, Any]:
-    """`KEY=VALUE` pairs; a value is written as in TOML, quotes around words may be left out."""
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            example = {"--only": "method=lora"}.get(flag, "learning_rate=3e-2")
-            raise InputError(f"{flag} {pair!r} is not KEY=VALUE: write for example {flag} {example}")
-        settings[key.strip()] = _value(text.strip())
-    return settings
-
-
-def _value(text: str) -> Any:
-    if text.lower() in ("none", "true", "false"):
-        return {"none": None, "true": True, "false": False}[text.lower()]
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except (ValueError, RecursionError):  # more digits or brackets than can be read are no TOML either
-        return text
-
-
-def _assign(kinds: Mapping[str, type], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each setting to the group that has its key."""
-    known = {f"{group}.{f.name}": f.name for group, kind in kinds.items() for f in dataclasses.fields(kind)}
-    values: dict[str, dict[str, Any]] = {group: {} for group in kinds}
-    # Names with their group last: `method.length` beats an earlier or later bare `length`.
-    for key in sorted(settings, key=lambda key: "." in key):
-        full = [key] if key in known else [name for name, bare in known.items() if bare == key]
-        if not full:
-            raise InputError(f"there is no setting {key!r}: the known ones are {', '.join(sorted(known))}")
-        if len(full) > 1:
-            raise InputError(f"the setting {key!r} could be any of {', '.join(full)}: write one of these")
-        group, name = full[0].split(".")
-        values[group][name] = _checked(full[0], settings[key], _hints(kinds[group])[name])
-    return values
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _checked(key: str, value: Any, hint: Any) -> Any:
-    """The value as its field wants it."""
-    from zeroinit.methods import fits
-
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(value, float) and value.is_integer() and not fits(value, hint) and fits(int(value), hint):
-        value = int(value)
-    if _is_beyond(value):
-        raise InputError(f"the setting {key} is a number of too many digits; give a smaller one")
-    if not fits(value, hint):
-        wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-        raise InputError(f"the setting {key} is {value!r}, which is not {wanted}")
-    return float(value) if hint is float else value
-
-
-def _is_beyond(value: Any) -> bool:
-    """Whether there is a whole number in it that is none of a computer's numbers, nor can be shown."""
-    try:
-        repr(value)
-        [float(each) for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, int)]
-    except (OverflowError, ValueError):
-        return True
-    return False
 
 
 def _saved(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 OURS = ("tasks", "zeroinit")
@@ -43,14 +43,26 @@ def changed(recorded: Mapping[str, str]) -> list[str]:
     return [name for name, said in recorded.items() if not said or hash_of(name) != said]
 
 
-@functools.cache
 def hash_of(module: str) -> str:
     """What a module said when this process asked first; empty where there is none."""
+    return _read(module).said
+
+
+class _Read(NamedTuple):
+    said: str
+    """A hash of the code."""
+    imports: tuple[str, ...]
+    """The modules of ours that it imports."""
+
+
+@functools.cache
+def _read(module: str) -> _Read:
     path = _file(module)
     if path is None:
-        return ""
+        return _Read("", ())
     tree = _Bare().visit(ast.parse(path.read_bytes()))
-    return hashlib.sha256(json.dumps(_form(tree)).encode()).hexdigest()[:12]
+    said = hashlib.sha256(json.dumps(_form(tree)).encode()).hexdigest()[:12]
+    return _Read(said, tuple(found for found in _imported(tree.body, module) if found.split(".")[0] in OURS))
 
 
 def _form(node: Any) -> Any:
@@ -82,8 +94,7 @@ def read_all() -> None:
     for top in OURS:
         for path in (ROOT / top).rglob("*.py"):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            hash_of(module)
-            _imports(module)
+            _read(module)
 
 
 class _Bare(ast.NodeTransformer):
@@ -101,15 +112,8 @@ def _reached(roots: tuple[str, ...]) -> tuple[str, ...]:
         name = waiting.pop()
         if name not in seen and name not in KEEPERS and _file(name) is not None:
             seen.add(name)
-            waiting += _imports(name)
+            waiting += _read(name).imports
     return tuple(sorted(seen))
-
-
-@functools.cache
-def _imports(name: str) -> tuple[str, ...]:
-    path = _file(name)
-    found = _imported(ast.parse(path.read_bytes()).body, name) if path is not None else ()
-    return tuple(module for module in found if module.split(".")[0] in OURS)
 
 
 def _imported(nodes: Iterable[ast.AST], name: str) -> Iterator[str]:

@@ -23,12 +23,13 @@ from tasks import _judge, _vtab_files
 from tasks import _unpacked as archives
 from tasks.bench import decode
 from tasks.bench import task as tasks
-from tasks.bench.config import Choice, Run, parse_settings
+from tasks.bench.config import Choice, Run
 from tasks.bench.errors import InputError
 from tasks.bench.merge import merge
 from tasks.bench.planned import Planned
 from tasks.bench.report import belonging, gather, latex, published, report, terminal, wide
 from tasks.bench.report.found import log, read
+from tasks.bench.settings import parse_settings
 from tasks.bench.store import Store
 from tasks.bench.suite import plan, single
 from tasks.bench.suite import read as read_suite

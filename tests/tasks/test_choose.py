@@ -8,9 +8,10 @@ import torch
 from tasks import squad
 from tasks.bench import choose
 from tasks.bench import run as bench
-from tasks.bench.config import Training, parse_settings, resolve
+from tasks.bench.config import Training, resolve
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.run import run
+from tasks.bench.settings import parse_settings
 from tasks.bench.store import Store
 from tasks.bench.suite import plan, read
 from tasks.bench.train import share_of_rate, train

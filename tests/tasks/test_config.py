@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from tasks.bench import discover
-from tasks.bench.config import parse_settings
 from tasks.bench.errors import InputError
+from tasks.bench.settings import parse_settings
 from tasks.bench.suite import plan, read
 
 

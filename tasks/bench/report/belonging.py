@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tasks.bench import task as tasks
-from tasks.bench.config import Choice, Training, merged, settle
+from tasks.bench.config import Choice, Training, settle
 from tasks.bench.digests import named
 from tasks.bench.report.found import Found
+from tasks.bench.settings import merged
 from tasks.bench.suite import Suite, of_tier, suite_of
 
 Key = tuple[Any, ...]
