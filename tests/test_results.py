@@ -10,11 +10,14 @@ from markdown_it import MarkdownIt
 from tasks.bench import sources
 from tasks.bench.report import report
 from tasks.bench.store import Store
-from tasks.bench.suite import read
+from tasks.bench.suite import plan, read
 from tasks.bench.verify import verified
 
 ROOT = Path(__file__).parents[1]
 SNAPSHOTS = sorted(path.parent.name for path in ROOT.glob("results/*/cells"))
+
+RATES = {"mini": "mini_rates", "mini-all": "mini_rates", "pocket": "pocket_rates"}
+"""Suites, and those that chose their learning rates on the tune split."""
 
 COLUMNS = {
     "SQuAD F1": ("squad", "v1.1", "f1"),
@@ -58,6 +61,17 @@ def test_files_follow_from_cells(name, tmp_path, monkeypatch):
     files = sorted(path.name for path in committed.iterdir() if path.is_file())
     assert files == sorted(path.name for path in again.iterdir() if path.is_file())
     assert [each for each in files if (committed / each).read_bytes() != (again / each).read_bytes()] == []
+
+
+@pytest.mark.parametrize(("name", "chooser"), RATES.items())
+def test_rates_are_those_that_were_chosen(name, chooser):
+    rows = pd.read_csv(ROOT / "results" / chooser / "results.csv").drop_duplicates("cell")
+    chosen = rows.set_index(["task", "method", "dataset"]).learning_rate.sort_index()
+    for run in plan(read(name), {}, {}):
+        if run.trains:
+            tried = chosen[run.choice.task, run.choice.method]
+            # A set that was not tried takes what was chosen most often on its task's.
+            assert run.training.learning_rate == tried.get(run.dataset, tried.mode().iloc[0]), run.cell
 
 
 @pytest.mark.parametrize(
