@@ -2,7 +2,7 @@
 # Set up and run a suite of the benchmark, by default the embedded one; ends with its tables on the terminal.
 #
 #     bash run_all.sh                                               # mini: offline, two cores, minutes
-#     bash run_all.sh pocket --train train-v1.1.json --eval dev-v1.1.json
+#     bash run_all.sh pocket --data FOLDER                          # a folder in it for each task
 #
 # What follows the suite's name goes to `python -m tasks run`. Running it again runs only what is missing.
 set -euo pipefail

@@ -183,6 +183,7 @@ def speed(context: typer.Context) -> int:
 def _options(arguments: list[str], known: list[str]) -> dict[str, str]:
     """`--some-name VALUE` pairs, for a task that takes them."""
     options: dict[str, str] = {}
+    arguments = [part for one in arguments for part in (one.split("=", 1) if one.startswith("--") else [one])]
     for flag, value in zip(arguments[::2], [*arguments[1::2], ""], strict=False):
         name = flag.removeprefix("--").replace("-", "_")
         if name not in known or not flag.startswith("--") or not value:

@@ -13,6 +13,7 @@ import typer
 from tasks._coco_files import references
 from tasks.bench import commandline
 from tasks.bench.documents import read_json
+from tasks.bench.errors import InputError
 from tasks.metrics import caption_rules as rules
 
 app = commandline.new_app("Count in how many pictures' references each phrase occurs.")
@@ -24,8 +25,13 @@ def write(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Is written; gzipped if its name ends in .gz.")],
 ) -> None:
     """Count, and write the counts."""
+    if not file.parent.is_dir():
+        raise InputError(f"{file.parent} is no folder: give another FILE")
     frequencies = rules.Frequencies.of(rules.tokenized(list(references(read_json(annotations)).values())))
-    frequencies.write(file)
+    try:
+        frequencies.write(file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written ({error.strerror}): give another FILE") from None
     print(f"{len(frequencies.counts):,} phrases of {frequencies.pictures:,} pictures: {file}", file=sys.stderr)
 
 

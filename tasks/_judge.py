@@ -4,9 +4,10 @@ Prints one JSON object: wins, ties and losses of `--answers`, its win rate, how 
 in both orders, and under `control` the same for one constant answer: a judge that it pleases is not to be trusted.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,12 +51,21 @@ def judge(
     asked = {one.id: one.instruction for one in files.read(questions, "vicuna")[0]}
     ours, theirs = (_answers(path, asked) for path in (answers, against))
     ask = chat(endpoint, model, os.environ.get(key_variable))
-    found = compare(ask, asked, ours, theirs, jobs)
-    control = compare(ask, asked, dict.fromkeys(asked, CONSTANT), theirs, jobs)
-    if save is not None:
-        lines = [json.dumps(judgment._asdict()) for judgment in found]
-        save.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    found = list(_kept(compare(ask, asked, ours, theirs, jobs), save))
+    control = list(compare(ask, asked, dict.fromkeys(asked, CONSTANT), theirs, jobs))
     print(json.dumps(pairwise.totals(found) | {"control": pairwise.totals(control)}))
+
+
+def _kept(judgments: Iterable[Judgment], file: Path | None) -> Iterator[Judgment]:
+    """Each, once it is on the disk: the judge is paid, whatever comes after it."""
+    try:
+        with contextlib.nullcontext() if file is None else file.open("w", encoding="utf-8") as lines:
+            for judgment in judgments:
+                if lines is not None:
+                    print(json.dumps(judgment._asdict()), file=lines, flush=True)
+                yield judgment
+    except OSError as error:
+        raise InputError(f"--save {file} cannot be written ({error.strerror}): give another file") from None
 
 
 def compare(
@@ -64,8 +74,8 @@ def compare(
     ours: Mapping[str, str],
     theirs: Mapping[str, str],
     jobs: int = 1,
-) -> list[Judgment]:
-    """One judgment a question; `ask` takes what the system and the user say."""
+) -> Iterator[Judgment]:
+    """One judgment a question, in their order; `ask` takes what the system and the user say."""
 
     def shown(question: str, first: str, second: str) -> str | None:
         text = pairwise.ASKED.format(question=question, first=first, second=second)
@@ -76,7 +86,7 @@ def compare(
         return Judgment(name, shown(questions[name], *pair), shown(questions[name], *pair[::-1]))
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(judged, questions))
+        yield from pool.map(judged, questions)
 
 
 def chat(endpoint: str, model: str, key: str | None, patience: float = 2.0) -> Callable[[str, str], str]:

@@ -143,10 +143,14 @@ def split_files(pack: Path) -> dict[str, Path]:
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders of a folder, or of `images` in it, that hold pictures, in order of name: one is a class."""
+    """The folders of a folder, or of `images` in it, that hold pictures, in order of name: one is a class.
+
+    A pack's are no classes, but among others a class may well be called `test`.
+    """
     for root in (folder, folder / "images"):
         there = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        if found := [path for path in there if path.name not in SPLITS and any(_files(path))]:
+        found = [path for path in there if any(_files(path))]
+        if {path.name for path in found} - {*SPLITS}:
             return found
     return []
 
@@ -249,8 +253,4 @@ def check(
 
 def content(picture: Picture) -> str:
     """The sha256 of the file: two pictures with the same bytes belong into one split."""
-    try:
-        with picture.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{picture.path}: it cannot be read ({error.strerror}); give a readable picture") from None
+    return digest(picture.path)

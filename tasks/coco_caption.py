@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 from tasks import _coco_files as files
 from tasks._coco_files import KARPATHY, SIZES, Picture
 from tasks.bench import splits
-from tasks.bench.config import BASELINES, GENERATED, Run
+from tasks.bench.config import GENERATED, Run
 from tasks.bench.documents import is_there, omissions, packed_or_not, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Score, Task, Term
@@ -115,7 +115,8 @@ class CocoCaption(Task):
         if not any(picture.split for picture in asked):
             expected, whole = len(asked) + left_out, True
             if len(pools) == 1:
-                report, fit = splits.divide(asked, _name, f.report_share) if run.fits else (asked, [])
+                divided = run.divides(next(iter(pools)))
+                report, fit = splits.divide(asked, _name, f.report_share) if divided else (asked, [])
                 notes += ["one file without splits: fit, tune and report are parts of it"] if fit else []
         if fit and not tune:
             tune, fit = splits.divide(fit, _name, f.tune_share)
@@ -229,6 +230,8 @@ class CocoCaption(Task):
         The official script stops where a picture has no caption, and its demo scores only those that have one:
         `--missing leave-out` does as the demo does. By default such a picture counts, with an empty caption.
         """
+        if meteor not in (None, "yes", "no"):
+            raise InputError(f"--meteor is {meteor}: give yes or no")
         if missing not in ("empty", "leave-out"):
             raise InputError(f"--missing is {missing}: give empty or leave-out")
         golds = files.references(read_json(references))
@@ -242,7 +245,7 @@ class CocoCaption(Task):
             raise InputError(f"{predictions}: there is no caption to score; give some")
         frequencies = rules.Frequencies.read(Path(cider_df)) if cider_df else None
         captions = [said.get(name, "") for name in names]
-        return rules.score([golds[name] for name in names], captions, frequencies, with_meteor=meteor is not None)
+        return rules.score([golds[name] for name in names], captions, frequencies, with_meteor=meteor == "yes")
 
 
 def _folder(run: Run) -> Path | None:
@@ -264,7 +267,7 @@ def _require(run: Run) -> None:
 
     ptb.java()
     ptb.jar()
-    if run.choice.method not in BASELINES and not takes_pictures(run):
+    if not run.is_told and not takes_pictures(run):
         what = f"--adapter {run.choice.adapter}" if run.choice.adapter else f"--method {run.choice.method}"
         raise InputError(f"{what} cannot be shown a picture, without which there is no caption: choose zero_init")
 

@@ -123,7 +123,7 @@ class Instruct(Task):
             role = given[0] if given else "train"
             whole = self._read(run, role, "alpaca", bad)
             report, train = whole, []
-            if role == "train" or run.fits:  # the frozen model is reported on the part that others are
+            if run.divides(role):
                 report, train = splits.divide(whole, _group, f.report_share)
         if not report:
             raise InputError(f"report_share = {f.report_share} leaves nothing to report: raise it, or give --eval")

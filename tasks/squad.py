@@ -89,7 +89,7 @@ class Squad(Task):
         role = "eval" if "eval" in parts else "train"
         report, expected = parts[role], len(parts[role]) + len(bad.get(role, ()))
         train = parts["train"] if len(parts) > 1 else []
-        if len(parts) == 1 and run.fits:
+        if len(parts) == 1 and run.divides(role):
             report, train = splits.divide(report, _article, run.task.report_share)
             notes.append("one file: fit, tune and report are parts of it")
             if not report:

@@ -140,14 +140,14 @@ class Vtab(Task):
         bad = {role: Tolerance(run.choice.skip_bad) for role in given}
         parts = {role: files.looked_at(self._pictures(path, run, bad[role]), bad[role]) for role, path in given.items()}
         notes = omissions({role: each.left_out for role, each in bad.items()})
-        report, train = parts.get("eval", parts.get("data", parts.get("train", []))), parts.get("train", [])
-        if len(parts) == 1 and (run.fits or "data" in parts):
+        role = next(role for role in ("eval", "data", "train") if role in parts)
+        report, train, count = parts[role], parts.get("train", []), len(parts[role])
+        if len(parts) == 1 and run.divides(role):
             report, train = splits.divide(report, files.content, run.task.report_share)
             notes.append("one source: fit, tune and report are parts of it")
         elif shared := {p.path.resolve() for p in train} & {p.path.resolve() for p in report}:
             notes.append(f"{len(shared)} pictures of the report split are trained on too")
         tune, fit = splits.divide(train, files.content, run.task.tune_share)
-        count = len(report)
         fit, tune, report = (splits.sample(part, run.choice.limit) for part in (fit, tune, report))
         if run.dataset == OWN:
             return Data(fit, tune, report, count, notes)

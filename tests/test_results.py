@@ -93,6 +93,13 @@ def test_readme_says_what_was_measured(section, name):
     assert seen > 25
 
 
+def test_readme_counts_the_architectures():
+    table = pd.read_csv(ROOT / "results" / "architectures.csv")
+    exact = table[table.status == "exact"].library.value_counts()
+    told = f"{exact['transformers']} model classes and towers of transformers and {exact['timm']} models of timm"
+    assert told in " ".join((ROOT / "README.md").read_text().split())
+
+
 def _figures(section: str):
     """Line, method, column and figure of the first table of a section."""
     text = (ROOT / "README.md").read_text().split(section)[1]

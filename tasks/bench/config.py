@@ -147,6 +147,11 @@ class Run:
         return str(self.choice.dataset)
 
     @property
+    def is_told(self) -> bool:
+        """Whether the task itself says what is predicted, and the model is not asked."""
+        return self.choice.method in BASELINES
+
+    @property
     def trains(self) -> bool:
         """Whether anything is learned: not by a frozen model, nor by an adapter that was saved."""
         training = self.training
@@ -157,6 +162,10 @@ class Run:
     def fits(self) -> bool:
         """Whether the fit split is looked at: to train on, or for what is frequent in it."""
         return self.trains or self.choice.method in FITTED
+
+    def divides(self, role: str) -> bool:
+        """Whether one file alone becomes fit, tune and report; `--eval` stays whole where nothing is fitted."""
+        return self.fits or role != "eval"
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
@@ -224,8 +233,15 @@ def settle(choice: Choice) -> Choice:
         path = getattr(choice, flag)
         if path is not None and not path.exists():
             raise InputError(f"--{flag} {path} does not exist: give one that does")
-    method = _saved(choice.adapter)[0] if choice.adapter else choice.method
-    return dataclasses.replace(choice, dataset=dataset, method=method)
+    return dataclasses.replace(choice, dataset=dataset, method=_adapted(choice) if choice.adapter else choice.method)
+
+
+def _adapted(choice: Choice) -> str:
+    """The method of a saved adapter; one of a user's own file is read by that file alone, as `--method` gives it."""
+    own = choice.method if choice.method.endswith(".py") and _method(choice.method) else ""
+    assert choice.adapter is not None
+    saved = _saved(choice.adapter)[0]
+    return own if own and Path(own).name == saved else saved
 
 
 def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:

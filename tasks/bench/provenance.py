@@ -14,6 +14,8 @@ from tasks.bench import processes
 
 PACKAGES = ("torch", "transformers", "timm", "accelerate", "peft", "tokenizers", "numpy")
 ROOT = Path(__file__).parents[2]
+CODE = ("tasks", "zeroinit", "pyproject.toml")
+"""What a number can depend on; what else lies in a clone, as a user's own suites and adapters, changes none."""
 
 
 _taken: tuple[str, bool | None] | None = None
@@ -28,13 +30,15 @@ def take(told: tuple[str, bool | None]) -> None:
 
 @functools.cache
 def commit() -> tuple[str, bool | None]:
-    """The commit of the code, and whether files outside `results/` differ from it; empty outside of git."""
+    """The commit of the code, and whether the code differs from it; empty where no clone of ours holds it."""
     if _taken is not None:
         return _taken
-    head = _git("rev-parse", "HEAD")
-    if not head:
+    top, head = _git("rev-parse", "--show-toplevel"), _git("rev-parse", "HEAD")
+    if (
+        not head or Path(top) != ROOT.resolve()
+    ):  # where packages are installed may be inside of somebody's own repository
         return "", None
-    return head, bool(_git("status", "--porcelain", "--", ".", ":!results"))
+    return head, bool(_git("status", "--porcelain", "--", *CODE))
 
 
 def versions() -> str:

@@ -18,7 +18,7 @@ import zeroinit
 from tasks.bench import choose, discover, golden, processes, provenance, splits
 from tasks.bench import task as tasks
 from tasks.bench.cell import Cell, Part, Taught, describe
-from tasks.bench.config import BASELINES, Run
+from tasks.bench.config import Run
 from tasks.bench.errors import CellError, InputError
 from tasks.bench.evaluate import distance, evaluate, probe
 from tasks.bench.host import Host
@@ -116,7 +116,7 @@ def plant(host: Host, config: Run, reader: Reader, data: Data) -> tuple[Mapping[
     if shown is not None and takes_pictures(config):
         shown.prepare([example.image for part in (data.fit, data.tune, data.report, data.shift) for example in part])
         method, reader.pictures = shown.conditioned(config), shown
-    elif config.choice.method in BASELINES:
+    elif config.is_told:
         reader.pictures = shown  # nothing is looked at, but it stands beside those that are shown pictures
     try:
         if config.choice.adapter is not None:
@@ -176,7 +176,7 @@ def judge(taught: Taught, task: Task, examples: Sequence[Any], config: Run, fit:
 
 
 def predict(taught: Taught, task: Task, examples: Sequence[Any], config: Run, fit: Sequence[Any]) -> Sequence[Any]:
-    """What the model says, or for `BASELINES` the task itself, who sees the answers, or those of `fit` and no input."""
-    if config.choice.method in BASELINES:
+    """What the model says, or for a baseline the task itself, who sees the answers, or those of `fit` and no input."""
+    if config.is_told:
         return getattr(task, config.choice.method)(fit, examples, taught.reader, config)
     return evaluate(taught.host.model, taught.reader, examples, config.training.eval_batch_size)

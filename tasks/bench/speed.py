@@ -263,8 +263,8 @@ def main(
     rounds: Annotated[int, typer.Option(min=6, help="alternating pairs of each variant with its floor")] = 30,
     preset: Annotated[Literal["small", "7b"], typer.Option(help="the model's shape")] = "small",
     measure: Annotated[list[str] | None, typer.Option(help="step, forward, generation; all by default")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16")] = None,
+    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="where")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16"] | None, typer.Option(help="of the host")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
     csv: Annotated[Path | None, typer.Option(help="where to write the table")] = None,
 ) -> None:
@@ -276,12 +276,21 @@ def main(
         raise typer.BadParameter("no CUDA device is available here", param_hint="--device")
     if unknown := sorted(set(measure or []) - set(MEASURES)):
         raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(MEASURES)}", param_hint="--measure")
+    if csv is not None:
+        _check_writable(csv)  # before many minutes of measurement
     table = compare(setting, rounds, measure or list(MEASURES))
     typer.echo(report(table, setting))
     if csv is not None:
         versions = {"torch": torch.__version__, "device_name": _device_name(setting)}
-        csv.parent.mkdir(parents=True, exist_ok=True)
         table.assign(**vars(setting), **versions).to_csv(csv, index=False)
+
+
+def _check_writable(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be written ({error.strerror})", param_hint="--csv") from None
 
 
 def _device_name(setting: Setting) -> str:

@@ -27,7 +27,7 @@ def findings(_: Request) -> Iterator[Finding]:
         yield Finding("ok", "packages", f"Python {platform.python_version()} and the {len(needed)} that are needed")
     for name, parts in extras.items():
         missing = [trouble for each in parts if each.name != NAME and (trouble := unmet(each))]
-        how = f"{'; '.join(missing)}; all of it: pip install '{NAME}[{name}]'"
+        how = f"{'; '.join(missing)}; all of it: pip install -e '.[{name}]'"
         yield Finding("absent" if missing else "ok", f"extra {name}", how if missing else "installed")
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tasks.bench import durable
 from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
 from tasks.metrics import ptb
@@ -88,9 +89,7 @@ class Frequencies:
         phrases = {" ".join(phrase): int(count) for phrase, count in sorted(self.counts.items())}
         text = json.dumps({"format": FORMAT, "pictures": self.pictures, "phrases": phrases}, ensure_ascii=False)
         data = text.encode()
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-        scratch.replace(path)
+        durable.write(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def score(

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from tasks.bench.documents import Entry
 from tasks.bench.errors import AbsentError, InputError
 
-INSTALL = "IFEval's checkers are an extra: run `pip install 'zeroinit[ifeval]'`"
+INSTALL = "IFEval's checkers are an extra: run `pip install -e '.[ifeval]'`"
 
 
 PROBE = "A title, and *some* words.\n\nA second paragraph."

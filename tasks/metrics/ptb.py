@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.bench.errors import AbsentError, InputError
 
-EXTRA = "pip install 'zeroinit[caption]'"
+EXTRA = "pip install -e '.[caption]'"
 CLASS = "edu.stanford.nlp.process.PTBTokenizer"
 # What the tokenizer takes for the end of a line: within a caption it would move all later ones to other pictures.
 LINE_BREAKS = re.compile("[\n\r\v\f\u2028\u2029]")

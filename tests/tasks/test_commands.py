@@ -235,7 +235,7 @@ def test_score_v2_wants_every_question_and_takes_probabilities(capsys, document,
     assert (scores["exact"], scores["HasAns_total"], scores["NoAns_total"]) == (100.0, 29, 1)
     assert "best_exact" not in scores
     odds.write_text(json.dumps({q["id"]: 0.25 for q in questions}))
-    assert tasks_command(*arguments, "--na-prob-file", odds) == 0
+    assert tasks_command(*arguments, f"--na-prob-file={odds}") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["best_exact"] == 100.0
     assert "is no option of this task's score" in refused(capsys, tasks_command(*arguments, "--dialect", "strict"))
 

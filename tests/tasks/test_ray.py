@@ -77,7 +77,7 @@ def test_without_ray_it_says_how_to_get_it(suite, capsys, monkeypatch, tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     arguments = ["run", suite, "--device", "cpu", "--executor", "ray", "--results", tmp_path / "r"]
     line = refused(capsys, commandline.guarded(app, [str(each) for each in arguments]))
-    assert line == "error: --executor ray needs Ray: run `pip install 'zeroinit[cluster]'`"
+    assert line == "error: --executor ray needs Ray: run `pip install -e '.[cluster]'`"
 
 
 def test_an_unknown_executor_names_the_known(suite, capsys):

@@ -50,3 +50,6 @@ def test_impossible_requests_are_one_sentence():
     result = CliRunner().invoke(speed.app, ["--measure", "flops"])
     assert result.exit_code == 2
     assert "step, forward, generation" in result.output
+    for arguments in (["--dtype", "float31"], ["--device", "cuda:7"], ["--csv", "/proc/none/speed.csv"]):
+        result = CliRunner().invoke(speed.app, arguments)
+        assert (result.exit_code, arguments[0] in result.output) == (2, True)

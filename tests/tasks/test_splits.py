@@ -1,12 +1,18 @@
 """Splits never share a group, and stay where they are whatever the order."""
 
+import json
 import random
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.bench import splits
+from tasks.bench import discover, splits
+from tasks.bench import task as tasks
+from tasks.bench.config import Choice
+from tasks.bench.suite import single
+from tasks.mini import coco_caption, instruct, scienceqa, squad, vtab
 
 grouped = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers()), max_size=40, unique=True)
 
@@ -88,3 +94,39 @@ def test_a_frozen_model_is_judged_on_the_whole_of_one_file(small_run):
 
     data = Squad().load(small_run("frozen"))
     assert (len(data.fit), len(data.report), data.expected) == (0, 30, 30)
+
+
+def _one_file(task, folder):
+    """A task's own kind of file, in which nothing is divided yet."""
+    if task == "scienceqa":
+        problems = json.loads((scienceqa.folder() / "problems.json").read_text())
+        undivided = {key: problem | {"split": ""} for key, problem in problems.items() if problem["image"] is None}
+        path = folder / "problems.json"
+        path.write_text(json.dumps(undivided))
+        return path
+    return {
+        "squad": lambda: squad.folder() / "dev-v1.1.json",
+        "instruct": lambda: instruct.folder() / "alpaca_data_eval.json",
+        "coco_caption": lambda: coco_caption.folder() / "captions_val2017.json",
+        "vtab": lambda: vtab.pack("svhn") / "val200.txt",
+    }[task]()
+
+
+@pytest.mark.parametrize("task", discover.names("task"))
+def test_one_file_is_divided_alike_for_what_trains_and_what_does_not(task, tmp_path):
+    """Else their numbers, side by side in a table, would be of different examples."""
+    path, backbone = _one_file(task, tmp_path), {"squad": "roberta", "vtab": "vit"}.get(task, "llama")
+    dataset = "svhn" if task == "vtab" else None
+
+    def load(method, **flags):
+        run = single(Choice(task, backbone, method, "mini", dataset, **flags), {})
+        data = tasks.get(task).load(run)
+        return [example.id for example in data.report], data
+
+    trained, data = load("zero_init", train=path)
+    assert data.fit
+    assert 0 < len(trained) < data.expected
+    assert load("oracle", train=path)[0] == trained == load("zero_init", eval=path)[0]
+    judged, data = load("oracle", eval=path)  # nothing is fitted: a saved adapter, a model as it is, on all of a file
+    assert set(trained) < set(judged)
+    assert not data.fit

@@ -135,9 +135,9 @@ def test_a_pack_without_a_split_is_no_class_folder(pack):
 
 
 def test_class_folders_are_classes_in_order_of_name(tmp_path):
-    for name in ("zebra", "ant", "empty"):
+    for name in ("zebra", "ant", "test", "empty"):
         (tmp_path / "images" / name).mkdir(parents=True)
-    for name in ("ant/2.JPG", "ant/1.png", "zebra/1.jpeg"):
+    for name in ("ant/2.JPG", "ant/1.png", "zebra/1.jpeg", "test/1.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / "images" / name)
     written(tmp_path / "images/ant/notes.txt", "no picture")
     assert files.place(tmp_path, "dtd") == tmp_path
@@ -145,7 +145,8 @@ def test_class_folders_are_classes_in_order_of_name(tmp_path):
     assert [(picture.id, picture.label) for picture in found] == [
         ("ant/1.png", 0),
         ("ant/2.JPG", 0),
-        ("zebra/1.jpeg", 1),
+        ("test/1.png", 1),
+        ("zebra/1.jpeg", 2),
     ]
 
 

@@ -142,6 +142,10 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, kind) if isinstance(kind, type) else True
 
 
+_FROM_FILES: dict[str, type[Method]] = {}
+"""The methods of users' own files that were run in this process, by the files' names."""
+
+
 def names() -> list[str]:
     """All methods: the files of this folder, and those of installed packages."""
     return sorted({*_own(), *_installed()})
@@ -153,6 +157,10 @@ def get(name: str) -> type[Method]:
     Raises:
         ValueError: if there is none; the message lists those that are.
     """
+    if name in _FROM_FILES:
+        return _FROM_FILES[name]
+    if name.endswith(".py"):  # its name is in somebody's adapter: no reason to look for it and run it
+        raise ValueError(f"{name} is the file of a method of its own: give it to zeroinit.methods.from_file before")
     if name in _own():
         return _only(importlib.import_module(f"{__name__}.{name}"))
     if name in (installed := _installed()):
@@ -181,14 +189,15 @@ def _loaded(path: Path, _modified: int, _size: int) -> type[Method]:
     spec.loader.exec_module(module)
     method = _only(module)
     method.source = path
+    _FROM_FILES[path.name] = method
     return method
 
 
 def name_of(method: Method) -> str:
-    """The name of a method: that of its file, or of its entry point."""
+    """The name of a method: that of its file, or of its entry point; a user's own file keeps its `.py`."""
     cls = type(method)
     if cls.source is not None:
-        return cls.source.stem
+        return cls.source.name
     package, _, name = cls.__module__.rpartition(".")
     if package == __name__:
         return name

@@ -208,7 +208,7 @@ def connected(runs: Sequence[Run], jobs: int | None) -> Iterator[Cluster]:
     try:
         ray: Any = importlib.import_module("ray")  # which type checkers need not have, either
     except ImportError as error:
-        raise AbsentError("--executor ray needs Ray: run `pip install 'zeroinit[cluster]'`") from error
+        raise AbsentError("--executor ray needs Ray: run `pip install -e '.[cluster]'`") from error
     kept = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster that is started here reports to its makers
     with _environment() as environment:
