@@ -14,7 +14,7 @@ from tasks.bench.suite import plan, read
 from tasks.bench.verify import verified
 
 ROOT = Path(__file__).parents[1]
-SNAPSHOTS = sorted(path.parent.name for path in ROOT.glob("results/*/cells"))
+SNAPSHOTS = sorted({path.parent.name for path in ROOT.glob("results/*/cells")} - {"local"})
 
 RATES = {"mini": "mini_rates", "mini-all": "mini_rates", "pocket": "pocket_rates"}
 """Suites, and those that chose their learning rates on the tune split."""

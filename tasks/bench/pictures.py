@@ -178,7 +178,9 @@ class Pictures:
         """Look at pictures, or at this process's share of them, and keep what was seen in their places."""
         if not unknown:
             return
-        encode = self.encoder.load(self.device)
+        cuda = [torch.cuda.current_device()] if torch.device(self.device).type == "cuda" else []
+        with torch.random.fork_rng(cuda):  # a model draws its weights before it reads them: prompts come after it
+            encode = self.encoder.load(self.device)
         starts: Sequence[int] = range(0, len(unknown), BATCH)
         starts = processes.share(starts) if shared else starts
         for first in starts if quiet else progress(starts, "features"):

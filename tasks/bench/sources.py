@@ -23,7 +23,8 @@ ROOM = "tasks.bench.run"
 FOUND_BY_NAME = ("zeroinit/seams",)
 """Folders of files that are imported by a name known only at run time."""
 KEEPERS = frozenset(
-    f"tasks.bench.{name}" for name in ("store", "sources", "durable", "provenance", "progress", "errors", "golden")
+    f"tasks.bench.{name}"
+    for name in ("store", "folder", "sources", "durable", "provenance", "progress", "errors", "golden")
 )
 """They keep, show or test numbers, and make none."""
 STARTED = time.time()

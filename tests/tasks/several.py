@@ -19,7 +19,7 @@ from tasks.bench.errors import CellError, InputError
 from tasks.bench.store import Store
 from tasks.bench.suite import single
 
-SMALL = {"steps": 3, "batch_size": 5, "fit_sample": 4, "eval_batch_size": 4}
+SMALL = {"steps": 3, "batch_size": 5, "learning_rate": 1e-3, "fit_sample": 4, "eval_batch_size": 4}
 SHARDED = {"ACCELERATE_USE_FSDP": "true"}
 
 LIMIT = 120.0

@@ -21,6 +21,7 @@ from tasks.bench.run import run
 from tasks.bench.store import Store
 from tasks.bench.suite import single
 from tests.tasks.conftest import SMALL
+from zeroinit.checkpoint import TENSORS
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -288,3 +289,13 @@ def test_a_method_that_cannot_be_shown_pictures_reads_the_text_and_says_so(cache
     assert covered.result["facts"]["fingerprint"] == blind.result["facts"]["fingerprint"]
     assert cell("oracle").result["facts"]["fingerprint"] == sighted.result["facts"]["fingerprint"]
     assert (blind.result["facts"]["step0_distance"], sighted.result["facts"]["step0_distance"]) == (0.0, 0.0)
+
+
+def test_a_cell_is_the_same_whether_its_features_were_known(cache, tmp_path):
+    """What looks at pictures draws random weights when it is made; the prompts are to be drawn as if it did not."""
+    config = single(Choice("scienceqa", "llama", "zero_init", dataset="image", device="cpu", limit=3), SMALL)
+    assert not (cache / "features").exists()
+    first, second = (run(config, Store(tmp_path / name)) for name in ("computed", "known"))
+    files = [tmp_path / name / "cells" / config.cell / "adapter" / TENSORS for name in ("computed", "known")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert first.records == second.records

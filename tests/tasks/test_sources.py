@@ -15,13 +15,14 @@ from zeroinit import methods
 CELL = """
 import json, pathlib, sys
 
-from tasks.bench import sources
+from tasks.bench import golden, sources
 from tasks.bench.config import Choice
 from tasks.bench.run import run
 from tasks.bench.store import Store
 from tasks.bench.suite import single
 
 task, backbone, folder = sys.argv[1:]
+golden.cases = lambda task: ()  # they bring modules in that only test numbers
 config = single(Choice(task, backbone, "lora", limit=4, device="cpu"), {"steps": 1, "fit_sample": 2})
 code = run(config, Store(pathlib.Path(folder))).result["code"]
 print(json.dumps([[name for name in sys.modules if name.split(".")[0] in sources.OURS], list(code)]))
