@@ -188,6 +188,12 @@ class Run:
             "versions": {"bench": BENCH_VERSION, "task": task.version},
         }
 
+    def seeded(self, seed: int) -> "Run":
+        """The same run of another seed, by which alone the identity differs: no file is looked at again."""
+        run = dataclasses.replace(self, choice=dataclasses.replace(self.choice, seed=seed))
+        vars(run)["identity"] = {**self.identity, "seed": seed}
+        return run
+
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """Every field of the three groups."""

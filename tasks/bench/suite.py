@@ -171,7 +171,7 @@ def plan(
         key = (replace(choice, seed=0), repr(layers))
         if key not in alike:
             alike[key] = resolve(choice, *layers)
-        run = replace(alike[key], choice=choice)  # of another seed, everything else is the same
+        run = alike[key].seeded(choice.seed)
         runs.setdefault(run.cell, run)
     if not runs:
         raise InputError(f"{suite.name} has no cell with {only}: see `python -m tasks plan {suite.name}`")

@@ -183,4 +183,8 @@ def meteor(references: Sequence[Sequence[str]], captions: Sequence[str]) -> floa
         os.environ["PATH"] = before
     names = range(len(captions))
     golds = {name: list(accepted) for name, accepted in zip(names, references, strict=True)}
-    return float(scorer.compute_score(golds, {name: [captions[name]] for name in names})[0])
+    try:
+        return float(scorer.compute_score(golds, {name: [captions[name]] for name in names})[0])
+    finally:
+        for pipe in (scorer.meteor_p.stdout, scorer.meteor_p.stderr):  # it closes what it writes to alone
+            pipe.close()

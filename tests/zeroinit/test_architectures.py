@@ -22,7 +22,8 @@ VARIANTS = (
     "olmo (clip_qkv=0.5)",
 )
 TIMM = """
-    eva02_tiny_patch14_224 flexivit_small naflexvit_base_patch16_gap qwen3_vit_88m vit_pe_core_tiny_patch16_384
+    eva02_tiny_patch14_224 flexivit_small naflexvit_base_patch16_gap pit_xs_224 qwen3_vit_88m
+    vit_pe_core_tiny_patch16_384
     vit_relpos_small_patch16_224 vit_small_patch16_dinov3 vit_small_patch14_reg4_dinov2 vit_srelpos_small_patch16_224
     vit_tiny_patch16_224 vit_base_patch16_rope_mixed_224 vit_base_patch16_siglip_224
 """

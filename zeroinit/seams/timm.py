@@ -133,8 +133,10 @@ def _carry_state(block: nn.Module, args: tuple[Any, ...]) -> None:
         tap.state = state
 
 
-def _carried(block: nn.Module, tokens: Tensor, switch: Switch) -> State | None:
+def _carried(block: nn.Module, tokens: Tensor | tuple[Tensor, ...], switch: Switch) -> State | None:
     """The state of the forward pass that these tokens belong to; None: the current one."""
+    if isinstance(tokens, tuple):  # patches, and class tokens apart, between the stages of a PiT
+        tokens = tokens[0]
     backward = in_backward()
     if not (torch.is_grad_enabled() or block.training or backward):
         return None
