@@ -6,7 +6,7 @@ and if you like `answer_start`, where the context holds it twice, `id`, and `tit
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,10 @@ def read(path: Path, dataset: str, skip_bad: int = 0) -> tuple[list[Question], l
     for entry in read_records(path, bad):
         with bad.record():
             question = _own(entry, dataset)
-            _new(question.id, found, entry)
+            if entry.has("id"):
+                _new(question.id, found, entry)
+            elif question.id in found:
+                question = _with_answers_of(found[question.id], question)
             found[question.id] = question
     if not found:
         raise InputError(f"{path}: there is no usable question; give question, context and answer in each record")
@@ -72,6 +75,12 @@ def _own(entry: Entry, dataset: str) -> Question:
         raise InputError(f"{entry.place}: {answer[:40]!r} does not stand in its context there; correct it")
     texts, starts = ((answer,), (start,)) if answer else ((), ())
     return Question(name, title, context, asked.lstrip(), texts, starts)
+
+
+def _with_answers_of(one: Question, other: Question) -> Question:
+    """A question that was asked twice of a context: each record has an accepted answer of it."""
+    both = dict(zip([*one.answers, *other.answers], [*one.starts, *other.starts], strict=True))
+    return replace(one, answers=tuple(both), starts=tuple(both.values()))
 
 
 def questions(document: Entry, dataset: str, skip_bad: int = 0) -> tuple[list[Question], list[str]]:

@@ -68,6 +68,7 @@ class Check:
 
     def passes(self, response: str) -> bool:
         """Whether a response follows this instruction."""
+        kinds = checkers()
         import langdetect
 
         langdetect.DetectorFactory.seed = 0
@@ -76,7 +77,7 @@ class Check:
         logged = logging.root.manager.disable
         logging.disable(logging.ERROR)  # the checkers tell the terminal of each text of no language
         try:
-            checker = checkers()[self.kind](self.kind)
+            checker = kinds[self.kind](self.kind)
             checker.build_description(**self.kwargs)
             return bool(response.strip() and checker.check_following(response))
         finally:

@@ -120,6 +120,21 @@ def test_what_cannot_be_looked_at_is_wrong_and_stops_nothing(monkeypatch, reques
     assert [each.name for each in found] == ["code", "results", "cache"]
 
 
+def test_ifeval_without_its_extra_is_absent_and_not_wrong(monkeypatch, request_):
+    monkeypatch.setattr(ifeval_rules, "checkers", ifeval_rules.checkers.__wrapped__)
+    real = ifeval_rules.importlib.util.find_spec
+    monkeypatch.setattr(
+        ifeval_rules.importlib.util, "find_spec", lambda name: None if name == "if_verifiable" else real(name)
+    )
+    for name in ("langdetect", "if_verifiable"):
+        monkeypatch.setitem(sys.modules, name, None)
+    cases = golden.cases("instruct")
+    monkeypatch.setattr(golden, "cases", lambda task: cases if task == "instruct" else ())
+    found = [finding for finding in metrics.findings(request_) if finding.name.startswith("metrics of instruct")]
+    assert {finding.state for finding in found if "IFEval" in finding.name} == {"absent"}
+    assert not [finding for finding in found if finding.state == "wrong"]
+
+
 def test_absent_extras_are_one_line_that_says_how_to_get_them(monkeypatch, request_):
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setattr(ptb.shutil, "which", lambda *_, **__: None)

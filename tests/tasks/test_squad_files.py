@@ -238,6 +238,14 @@ def test_questions_of_your_own_are_found_in_their_context(name, tmp_path):
     assert len({q.id for q in found}) == 2
 
 
+def test_a_question_of_your_own_that_stands_twice_has_both_answers(tmp_path):
+    path = tmp_path / "own.jsonl"
+    answers = ("the red ball", "red ball", "the red ball")
+    path.write_text("".join(json.dumps(OWN | {"answer": answer}) + "\n" for answer in answers))
+    ((found,), bad) = files.read(path, "v1.1")
+    assert (found.answers, found.starts, bad) == (("the red ball", "red ball"), (10, 14), [])
+
+
 def test_your_own_may_say_where_and_that_there_is_no_answer(tmp_path):
     path = tmp_path / "own.jsonl"
     rows = [
