@@ -57,9 +57,9 @@ def judge(
 
 
 def _kept(judgments: Iterable[Judgment], file: Path | None) -> Iterator[Judgment]:
-    """Each, once it is on the disk: the judge is paid, whatever comes after it."""
+    """Each, once it is on the disk: the judge is paid, whatever comes after it. What a file holds already, stays."""
     try:
-        with contextlib.nullcontext() if file is None else file.open("w", encoding="utf-8") as lines:
+        with contextlib.nullcontext() if file is None else file.open("x", encoding="utf-8") as lines:
             for judgment in judgments:
                 if lines is not None:
                     print(json.dumps(judgment._asdict()), file=lines, flush=True)

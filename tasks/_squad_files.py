@@ -79,8 +79,8 @@ def _own(entry: Entry, dataset: str) -> Question:
 
 def _with_answers_of(one: Question, other: Question) -> Question:
     """A question that was asked twice of a context: each record has an accepted answer of it."""
-    both = dict(zip([*one.answers, *other.answers], [*one.starts, *other.starts], strict=True))
-    return replace(one, answers=tuple(both), starts=tuple(both.values()))
+    found = dict.fromkeys(zip(one.answers + other.answers, one.starts + other.starts, strict=True))
+    return replace(one, answers=tuple(text for text, _ in found), starts=tuple(start for _, start in found))
 
 
 def questions(document: Entry, dataset: str, skip_bad: int = 0) -> tuple[list[Question], list[str]]:

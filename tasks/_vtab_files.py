@@ -150,7 +150,7 @@ def class_folders(folder: Path) -> list[Path]:
     for root in (folder, folder / "images"):
         there = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         found = [path for path in there if any(_files(path))]
-        if {path.name for path in found} - {*SPLITS}:
+        if {path.name for path in found} - {*SPLITS, SHIFT}:
             return found
     return []
 

@@ -22,7 +22,7 @@ from tasks.bench.errors import InputError
 from tasks.bench.settings import assign, check_finite, merged
 
 BENCH_VERSION = 1
-"""Raised whenever a change of the bench itself could change a number."""
+"""Raised where cells of before and after a change must not stand together; that their code has changed, they tell."""
 
 BASELINES = ("oracle", "majority")
 """Methods that are none: a task says by itself, in a function of that name, what each predicts, to read rows by."""
@@ -239,15 +239,19 @@ def settle(choice: Choice) -> Choice:
         path = getattr(choice, flag)
         if path is not None and not path.exists():
             raise InputError(f"--{flag} {path} does not exist: give one that does")
-    return dataclasses.replace(choice, dataset=dataset, method=_adapted(choice) if choice.adapter else choice.method)
+    method = _adapted(choice, choice.adapter) if choice.adapter else choice.method
+    return dataclasses.replace(choice, dataset=dataset, method=method)
 
 
-def _adapted(choice: Choice) -> str:
+def _adapted(choice: Choice, adapter: Path) -> str:
     """The method of a saved adapter; one of a user's own file is read by that file alone, as `--method` gives it."""
-    own = choice.method if choice.method.endswith(".py") and _method(choice.method) else ""
-    assert choice.adapter is not None
-    saved = _saved(choice.adapter)[0]
-    return own if own and Path(own).name == saved else saved
+    own = choice.method.endswith(".py")
+    if own:
+        _method(choice.method)  # runs it, so that it is known
+    saved = _saved(adapter)[0]
+    if (own or saved.endswith(".py")) and Path(choice.method).name != saved:
+        raise InputError(f"--adapter {adapter} was trained by {saved}, not by {choice.method}: give that as --method")
+    return choice.method if own else saved
 
 
 def resolve(choice: Choice, *settings: Mapping[str, Any]) -> Run:

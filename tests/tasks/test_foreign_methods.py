@@ -110,11 +110,26 @@ def test_an_adapter_of_a_file_is_read_where_the_file_was_given(small_run, squad_
     assert judged.records["report"] == trained.records["report"]
 
     monkeypatch.setattr(methods, "_FROM_FILES", {})  # another process, which has not run it
-    with pytest.raises(InputError, match=r"lora\.py is the file of a method of its own"):
+    with pytest.raises(InputError, match=r"lora\.py is a method's own file: give it to .*, or to --method"):
         small_run(adapter=adapter)
     methods._loaded.cache_clear()
     methods.from_file(file)
     assert vars(saved_method(adapter)) == {"start": 2.0}
+    other = tmp_path / "other.py"
+    other.write_text(METHOD)
+    for method in ("zero_init", str(other)):  # whose file it may have been is not looked for
+        with pytest.raises(InputError, match=r"was trained by lora\.py, not by .*: give that as --method"):
+            small_run(method, adapter=adapter)
+
+
+def test_of_two_files_of_one_name_the_one_that_was_given_last_counts(tmp_path):
+    one, two = (tmp_path / name / "tiny.py" for name in ("one", "two"))
+    for path in (one, two):
+        path.parent.mkdir()
+        path.write_text(METHOD)
+    for path in (one, two, one):
+        assert methods.from_file(path) is methods.get("tiny.py")
+        assert methods.get("tiny.py").source == path.resolve()
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,11 @@ def test_nobody_is_asked_where_nothing_can_be_saved(arguments, server, capsys, t
     arguments[-1] = str(tmp_path / "absent" / "saved.jsonl")
     assert guarded(_judge.app, arguments) == 2
     assert "saved.jsonl cannot be written" in capsys.readouterr().err
+    arguments[-1] = str(tmp_path / "saved.jsonl")
+    (tmp_path / "saved.jsonl").write_text("paid for")
+    assert guarded(_judge.app, arguments) == 2
+    assert "saved.jsonl cannot be written (File exists)" in capsys.readouterr().err
+    assert (tmp_path / "saved.jsonl").read_text() == "paid for"
     assert not server.asked
 
 

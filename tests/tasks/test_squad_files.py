@@ -240,10 +240,13 @@ def test_questions_of_your_own_are_found_in_their_context(name, tmp_path):
 
 def test_a_question_of_your_own_that_stands_twice_has_both_answers(tmp_path):
     path = tmp_path / "own.jsonl"
-    answers = ("the red ball", "red ball", "the red ball")
-    path.write_text("".join(json.dumps(OWN | {"answer": answer}) + "\n" for answer in answers))
+    answers = [("red", 39), ("red ball", None), ("red", None), ("red ball", 14)]
+    rows = [OWN | {"answer": text} | ({} if start is None else {"answer_start": start}) for text, start in answers]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     ((found,), bad) = files.read(path, "v1.1")
-    assert (found.answers, found.starts, bad) == (("the red ball", "red ball"), (10, 14), [])
+    assert (found.answers, found.starts, bad) == (("red", "red ball", "red"), (39, 14, 14), [])
+    path.write_text(2 * (json.dumps(OWN | {"answer": ""}) + "\n"))
+    assert files.read(path, "v2.0")[0][0].answers == ()
 
 
 def test_your_own_may_say_where_and_that_there_is_no_answer(tmp_path):

@@ -131,6 +131,7 @@ def test_a_pack_without_a_split_is_no_class_folder(pack):
         files.split_files(files.place(pack, "dtd"))
     for file in pack.glob("*.txt"):
         file.unlink()
+    shutil.copytree(pack / "images" / "test", pack / "images" / "shift", dirs_exist_ok=True)
     assert files.class_folders(pack) == []
 
 

@@ -8,6 +8,7 @@ import functools
 import importlib
 import importlib.util
 import math
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -160,7 +161,7 @@ def get(name: str) -> type[Method]:
     if name in _FROM_FILES:
         return _FROM_FILES[name]
     if name.endswith(".py"):  # its name is in somebody's adapter: no reason to look for it and run it
-        raise ValueError(f"{name} is the file of a method of its own: give it to zeroinit.methods.from_file before")
+        raise ValueError(f"{name} is a method's own file: give it to zeroinit.methods.from_file before, or to --method")
     if name in _own():
         return _only(importlib.import_module(f"{__name__}.{name}"))
     if name in (installed := _installed()):
@@ -168,14 +169,18 @@ def get(name: str) -> type[Method]:
     raise ValueError(f"no method {name!r}; there are {', '.join(names())}")
 
 
-def from_file(path: Path) -> type[Method]:
+def from_file(path: str | os.PathLike[str]) -> type[Method]:
     """The method that a user's own file defines. The file is run, as `python FILE` would.
+
+    From then on saved adapters that name a file of this name are read by it.
 
     Raises:
         ValueError: if it defines none, or several.
     """
+    path = Path(path).resolve()
     status = path.stat()
-    return _loaded(path, status.st_mtime_ns, status.st_size)
+    _FROM_FILES[path.name] = _loaded(path, status.st_mtime_ns, status.st_size)
+    return _FROM_FILES[path.name]
 
 
 @functools.cache
@@ -189,7 +194,6 @@ def _loaded(path: Path, _modified: int, _size: int) -> type[Method]:
     spec.loader.exec_module(module)
     method = _only(module)
     method.source = path
-    _FROM_FILES[path.name] = method
     return method
 
 
