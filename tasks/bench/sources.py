@@ -44,6 +44,7 @@ def changed(recorded: Mapping[str, str]) -> list[str]:
     return [name for name, said in recorded.items() if not said or hash_of(name) != said]
 
 
+@functools.cache  # asked for each module of thousands of cells
 def hash_of(module: str) -> str:
     """What a module said when this process asked first; empty where there is none."""
     return _read(module).said

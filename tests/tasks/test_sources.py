@@ -45,7 +45,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def forget() -> None:
-    for cached in (sources._read, sources._reached, sources._file_of_others):
+    for cached in (sources.hash_of, sources._read, sources._reached, sources._file_of_others):
         cached.cache_clear()
 
 
@@ -57,6 +57,7 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+    sources.hash_of.cache_clear()
     sources._read.cache_clear()
 
 
