@@ -27,10 +27,10 @@ def _unseen(letter: str) -> bool:
 
 def inert(value: object) -> object:
     """A field of a CSV file; words that a spreadsheet would run get an apostrophe in front, numbers stay."""
-    if not isinstance(value, str):
+    if not value or not isinstance(value, str) or (value[:1].isalnum() and "\r" not in value):
         return value
     value = value.replace("\r", " ")  # which `csv` leaves bare, and takes for the end of a line when it reads
-    if value[:1].isalnum() or value.lstrip()[:1] not in FORMULAS or _is_number(value):
+    if value.lstrip()[:1] not in FORMULAS or _is_number(value):
         return value
     return f"'{value}"
 

@@ -18,11 +18,12 @@ from tasks import _coco_files, _instruct_files, _judge, _scienceqa_files, _squad
 from tasks._unpacked import unpacked
 from tasks.bench import cache, decode, gzipped, plain
 from tasks.bench import task as tasks
-from tasks.bench.config import Choice, parse_settings
+from tasks.bench.config import Choice
 from tasks.bench.documents import read_json
 from tasks.bench.errors import InputError
 from tasks.bench.planned import Planned
 from tasks.bench.report import published, report
+from tasks.bench.settings import parse_settings
 from tasks.bench.store import Store
 from tasks.bench.suite import read, single
 from tasks.bench.verify import discrepancies
