@@ -97,7 +97,7 @@ class CocoCaption(Task):
     def sources(self, run: Run) -> Mapping[str, Path]:
         """The files given, else those in `--data` or in the mini world; and the document frequencies."""
         given = run.choice.given
-        if not given and (folder := _folder(run)):
+        if not given and (folder := run.choice.folder(mini.folder)):
             given = files.official(folder)
         frequencies = _frequencies(run)
         return given | ({"cider_df": frequencies} if frequencies else {})
@@ -143,7 +143,7 @@ class CocoCaption(Task):
     def _read(self, run: Run) -> tuple[dict[str, list[Picture]], list[str], int]:
         """Pictures by role, notes, and how many records were left out of what is reported."""
         paths = {role: path for role, path in self.sources(run).items() if role != "cider_df"}
-        folder = _folder(run)
+        folder = run.choice.folder(mini.folder)
         if not paths and folder is None:
             raise InputError("COCO is not given: pass --data FOLDER, with the pictures and a file of captions")
         if not paths:
@@ -248,16 +248,11 @@ class CocoCaption(Task):
         return rules.score([golds[name] for name in names], captions, frequencies, with_meteor=meteor == "yes")
 
 
-def _folder(run: Run) -> Path | None:
-    """Where files and pictures are looked for; with files of one's own, only where the pictures are said to be."""
-    return run.choice.folder(mini.folder)
-
-
 def _frequencies(run: Run) -> Path | None:
     """The file of document frequencies that was given, or that lies beside the captions."""
     if run.task.cider_df:
         return Path(run.task.cider_df)
-    folder = _folder(run)
+    folder = run.choice.folder(mini.folder)
     return packed_or_not("cider_df.json", folder) if folder else None
 
 
