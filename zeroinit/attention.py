@@ -63,12 +63,13 @@ def gated_prompt_attention(
     if gate.numel() not in (1, heads):
         raise ValueError(f"a gate has 1 element or one for each of {heads} heads, not {gate.numel()}")
     factor = open_gate(gate, activation).reshape(-1, 1, 1).to(query.dtype)
-    key, value = (x.repeat_interleave(heads // key.shape[1], dim=1) for x in (key, value))
+    if key.shape[1] != heads:  # a repeat of one would copy
+        key, value = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (key, value))
     if key.shape[0] == 1:
         # One prompt for all rows: the batch folds into the tokens, and each head is one plain product.
         # Hosts hand over views of (batch, tokens, heads, head_dim), for which this fold copies nothing.
         rows = query.transpose(0, 1).reshape(heads, batch * tokens, head_dim)
-        term = _attend(rows, key[0], value[0], factor, scale, softcap)
+        term = _attend(rows, key.squeeze(0), value.squeeze(0), factor, scale, softcap)
         return term.view(heads, batch, tokens, -1).transpose(0, 1)
     return _attend(query, key, value, factor, scale, softcap)
 

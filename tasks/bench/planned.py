@@ -16,7 +16,7 @@ from tasks.bench.plain import say
 from tasks.bench.store import FINISHED, Store
 
 Rerun = Literal["failed", "stale", "none"]
-TODO: Mapping[Rerun, Sequence[str]] = {
+TO_DO: Mapping[Rerun, Sequence[str]] = {
     "none": ("missing", "running", "cancelled"),
     "failed": ("missing", "running", "cancelled", "failed"),
     "stale": ("missing", "running", "cancelled", "failed", "stale"),
@@ -49,7 +49,7 @@ class Planned:
         """
         self.store.probe()
         states = self._states()
-        todo = [run for run in self.runs if states[run.cell] in TODO[rerun]]
+        todo = [run for run in self.runs if states[run.cell] in TO_DO[rerun]]
         left = estimates(todo, self.store)
         pace = f", {jobs} at a time" if jobs else ""
         say(f"{self.name}: {len(states)} cells, {len(todo)} to run{pace}; {_to_do(left)}")

@@ -3,7 +3,8 @@
 The floor of a training step is what no adapter of the top L layers can avoid: the frozen model forward, and its
 backward with the gradient entering at the first adapted layer. The floor of a forward pass and of generation is
 the frozen model itself. Every variant is timed next to its floor, in alternating order; a ratio is the median
-over such pairs, with the distribution-free 95% interval of that median.
+over such pairs, with the distribution-free 95% interval of that median. On a GPU the ratio of the time in which
+kernels run stands beside it; the rest of the wall time is the processor's, which launches them one by one.
 
     python -m tasks speed                                     # LLaMA, hidden 512, 8 layers, one CPU thread
     python -m tasks speed --preset 7b --device cuda --dtype bfloat16
@@ -21,6 +22,7 @@ import typer
 from peft import AdaptionPromptConfig, LoraConfig, get_peft_model
 from scipy.stats import quantile_test
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -179,6 +181,15 @@ def _wait(setting: Setting) -> None:
         torch.cuda.synchronize()
 
 
+def kernels_ms(measure: Callable[[Any, Tensor, Setting], None], model: Any, tokens: Tensor, setting: Setting) -> float:
+    """How long kernels run on the GPU in one call, the gaps between them apart."""
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        measure(model, tokens, setting)
+        _wait(setting)
+    kernels = (event for event in seen.key_averages() if event.device_type.name == "CUDA")
+    return sum(event.self_device_time_total for event in kernels) / 1e3
+
+
 def memory_mb(model: Any, tokens: Tensor, setting: Setting) -> float:
     """CUDA: the peak of a step above what is resident. CPU: what autograd saves for backward, parameters apart."""
     if setting.device == "cuda":
@@ -230,6 +241,7 @@ def compare(setting: Setting, rounds: int, measures: list[str], progress: bool =
                     bar.update()
             ratios = pd.Series([ours / theirs for ours, theirs in pairs])
             interval = quantile_test(ratios, p=0.5).confidence_interval(0.95)
+            busy = [kernels_ms(MEASURES[name], m, tokens, setting) for m in (model, base) if setting.device == "cuda"]
             rows.append(
                 {
                     "measure": name,
@@ -242,6 +254,7 @@ def compare(setting: Setting, rounds: int, measures: list[str], progress: bool =
                     "pairs": rounds,
                     "floor_ms": round(1e3 * pd.Series([theirs for _, theirs in pairs]).median(), 2),
                     "memory_ratio": round(memory / base_memory, 3),
+                    "kernel_ratio": round(busy[0] / busy[1], 4) if busy else None,
                     "trained": trained,
                 }
             )
@@ -253,9 +266,20 @@ def compare(setting: Setting, rounds: int, measures: list[str], progress: bool =
 def report(table: pd.DataFrame, setting: Setting) -> str:
     """The table for a terminal."""
     shown = table.assign(interval=[f"{low:.3f} to {high:.3f}" for low, high in zip(table.low, table.high, strict=True)])
-    columns = ["measure", "variant", "ratio", "interval", "floor_ms", "memory_ratio", "trained", "pairs"]
+    columns = [
+        "measure",
+        "variant",
+        "ratio",
+        "interval",
+        "kernel_ratio",
+        "floor_ms",
+        "memory_ratio",
+        "trained",
+        "pairs",
+    ]
+    shown = shown[columns].dropna(axis="columns", how="all")  # no GPU, no kernels
     lines = [f"{key}={value}" for key, value in vars(setting).items()]
-    return " ".join(lines) + "\n\n" + shown[columns].to_string(index=False)
+    return " ".join(lines) + "\n\n" + shown.to_string(index=False)
 
 
 @app.command()

@@ -79,19 +79,39 @@ def test_a_thousand_cells_take_a_few_seconds(tmp_path, capsys):
     assert len((tmp_path / "r/results.csv").read_text().splitlines()) == 900 * 4 + 1
 
 
-def least(command: list[str]) -> tuple[float, float, str]:
-    """Seconds of one core and megabytes of the quickest of three runs: what else the machine does only adds to them."""
-    found = []
+READ = """
+import gzip, json, pathlib, sys
+for file in sorted(pathlib.Path(sys.argv[1]).glob("*/*")):
+    data = gzip.decompress(file.read_bytes()).splitlines() if file.suffix == ".gz" else [file.read_bytes()]
+    for line in data:
+        json.loads(line)
+"""
+
+
+def used(command: list[str]) -> tuple[float, float, str]:
+    """Seconds of one core, megabytes and the output of a process that ends well."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, code, usage = os.wait4(process.pid, 0)
+    assert code == 0
+    megabytes = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+    return usage.ru_utime + usage.ru_stime, megabytes, said
+
+
+def assert_quick(command: list[str], store: Path, said: str) -> None:
+    """Ten seconds and a gigabyte; on a slow or busy machine five times the time in which the files can be read.
+
+    Of three runs the quickest counts: what else the machine does only adds to them.
+    """
+    runs = []
     for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        said = process.stdout.read()
-        _, code, used = os.wait4(process.pid, 0)
-        assert code == 0
-        megabytes = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
-        found.append((used.ru_utime + used.ru_stime, megabytes, said))
-    print(command[3], *(f"{seconds:.1f} s {megabytes:.0f} MB" for seconds, megabytes, _ in found))
-    return min(found)
+        runs.append((*used(command), used([sys.executable, "-c", READ, str(store / "cells")])[0]))
+        print(command[3], "{:.1f} s, {:.0f} MB, read in {:.1f} s".format(*runs[-1][:2], runs[-1][3]))
+    seconds, megabytes, output, _ = min(runs)
+    assert said in output
+    assert seconds < max(10, 5 * min(reading for *_, reading in runs))
+    assert megabytes < 1024
 
 
 @pytest.mark.slow
@@ -99,7 +119,4 @@ def least(command: list[str]) -> tuple[float, float, str]:
 @pytest.mark.parametrize("command", ["plan", "report"])
 def test_ten_thousand_cells_take_ten_seconds_and_a_gigabyte(command, tmp_path):
     arguments = [command, *prepared(tmp_path, 10_000), *(["--device", "cpu"] if command == "plan" else [])]
-    seconds, megabytes, said = least([sys.executable, "-m", "tasks", *arguments])
-    assert "9000 done" in said
-    assert seconds < 10
-    assert megabytes < 1024
+    assert_quick([sys.executable, "-m", "tasks", *arguments], tmp_path / "r", "9000 done")

@@ -1,4 +1,4 @@
-"""Ten thousand cells are reported within ten seconds of one core and one gigabyte."""
+"""Ten thousand cells are reported within seconds of one core and one gigabyte."""
 
 import gzip
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from tasks._vtab_sets import DATASETS
 from tests.tasks.fabricated import cell, suite, vtab_records
-from tests.tasks.test_many import least
+from tests.tasks.test_many import assert_quick
 
 METHODS = ("full", "head", "bitfit", "lora", "ia3", "adapter", "prefix", "prompt", "vpt", "rand_init", "zero_init")
 SEEDS = 48
@@ -49,8 +49,5 @@ def test_ten_thousand_cells_take_ten_seconds_and_a_gigabyte(tmp_path):
         "[[set]]\nsteps = 200\nbatch_size = 16\nlearning_rate = 1e-3\n"
     )
     where = [str(suite(tmp_path / "many.toml", text)), "--results", str(store)]
-    seconds, megabytes, said = least([sys.executable, "-m", "tasks", "report", *where])
-    assert "10032 cells: 10032 done." in said
-    assert seconds < 10
-    assert megabytes < 1024
+    assert_quick([sys.executable, "-m", "tasks", "report", *where], store, "10032 cells: 10032 done.")
     assert (store / "report.html").stat().st_size < 20 * 2**20
