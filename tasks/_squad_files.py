@@ -54,7 +54,7 @@ def read(path: Path, dataset: str, skip_bad: int = 0) -> tuple[list[Question], l
     for entry in read_records(path, bad):
         with bad.record():
             question = _own(entry, dataset)
-            if entry.has("id"):
+            if entry.tells("id"):
                 _new(question.id, found, entry)
             elif question.id in found:
                 question = _with_answers_of(found[question.id], question)
@@ -66,11 +66,11 @@ def read(path: Path, dataset: str, skip_bad: int = 0) -> tuple[list[Question], l
 
 def _own(entry: Entry, dataset: str) -> Question:
     context, asked, answer = (entry.text(key) for key in ("context", "question", "answer"))
-    name = entry.text("id") if entry.has("id") else hashlib.sha256(f"{context}\0{asked}".encode()).hexdigest()[:16]
-    title = entry.text("title") if entry.has("title") else context
+    name = entry.text("id") if entry.tells("id") else hashlib.sha256(f"{context}\0{asked}".encode()).hexdigest()[:16]
+    title = entry.text("title") if entry.tells("title") else context
     if not answer and dataset == "v1.1":
         raise InputError(f"{entry.place}: there is no answer, which v1.1 does not know; pass --dataset v2.0")
-    start = entry.integer("answer_start") if entry.has("answer_start") else context.find(answer)
+    start = entry.count("answer_start") if entry.tells("answer_start") else context.find(answer)
     if answer and (start < 0 or context[start : start + len(answer)] != answer):
         raise InputError(f"{entry.place}: {answer[:40]!r} does not stand in its context there; correct it")
     texts, starts = ((answer,), (start,)) if answer else ((), ())

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 from tasks import _coco_files as files
 from tasks._coco_files import KARPATHY, SIZES, Picture
 from tasks.bench import splits
-from tasks.bench.config import GENERATED, Run
+from tasks.bench.config import Run, is_generated
 from tasks.bench.documents import is_there, omissions, packed_or_not, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Score, Task, Term
@@ -156,8 +156,7 @@ class CocoCaption(Task):
 
     def pictures(self, config: Mapping[str, Any], folder: Path | None) -> Mapping[str, Path]:
         """Those that are painted here, or in a folder that holds the official files too."""
-        generated = config["tier"] == GENERATED and not config["sources"]
-        where = mini.folder() if generated else folder
+        where = mini.folder() if is_generated(config) else folder
         found = files.official(where) if where else {}
         return {_name(picture): picture.file for path in found.values() for picture in files.pictures(path, where)[0]}
 

@@ -62,7 +62,7 @@ class Squad(Task):
     output = "span"
     datasets = ("v1.1", "v2.0")
     headline: ClassVar = {"v1.1": ("exact_match", "f1"), "v2.0": ("exact", "f1")}
-    quotes = frozenset({"prediction"})
+    quotes = frozenset({"prediction", "span"})
     fields = Fields
 
     def rules(self, run: Run) -> Rules:

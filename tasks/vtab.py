@@ -76,6 +76,10 @@ class Vtab(Task):
     def sources(self, run: Run) -> Mapping[str, Path]:
         """Split files and some of their pictures, or every folder of a class."""
         if given := run.choice.given:
+            if folder := next((f"--{role} {path}" for role, path in given.items() if path.is_dir()), None):
+                raise InputError(
+                    f"{folder} is a folder: give a split file of lines `path label`, or pass --data FOLDER"
+                )
             return given
         if run.choice.data is None:  # generated, or from the hub
             return {}

@@ -15,6 +15,7 @@ from zeroinit.condition import Condition
 from zeroinit.host import Host, Names, known
 from zeroinit.methods import Method
 from zeroinit.prompts import LayerPrompts
+from zeroinit.seams import UnsupportedHostError
 from zeroinit.tree import children, named, ours, remove_ours
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -70,6 +71,7 @@ def attach(model: Model, method: Method, name: str = "default") -> Model:
 # Attributes of the modules that adapters are planted in by name.
 _TAKEN = frozenset(
     {"cache", "projection", "switch", "term", "keys_ahead", "has_keys_ahead", "first", "leaving", "acting", "entered"}
+    | {"None"}  # what no adapter is called
 )
 
 
@@ -94,7 +96,7 @@ def take_out(host: Host, name: str, names: Names) -> None:
     names = names if any(names) else ()
     host.act(())
     method = host.methods[name]
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(KeyError, UnsupportedHostError):  # of what could not be planted
         method.uproot(host, name)
     host.methods.pop(name, None)
     host.drop_head(name)
@@ -217,12 +219,12 @@ def conditioned(
 def host_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The host's alone, under its own keys: loads strictly in plain transformers and timm."""
     host = host_of(model)
-    exchanged = bool(host.exchanged)
+    exchanged = bool(host.kept)
     with disabled(model):
         state = {key: value for key, value in model.state_dict().items() if "zeroinit" not in key.split(".")}
         for name, method in host.methods.items():
             state = method.original(host, name, state)
-        if exchanged:  # these tensors are about to take the adapter's values again
+        if exchanged:  # these tensors are to take an adapter's values, when this block or one around it ends
             state = {key: value.clone() for key, value in state.items()}
     return state
 

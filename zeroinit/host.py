@@ -53,6 +53,10 @@ class Host(nn.Module):
         if self.head_path is not None:
             self.heads[None] = _Held(model.get_submodule(self.head_path))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles take along: no `disabled` that is open here, for none would end it there."""
+        return {**self.__dict__, "pauses": [], "paused": ()}
+
     @property
     def active(self) -> Names:
         """The adapter of the batch, or one for each of its samples; empty: none."""

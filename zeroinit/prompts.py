@@ -47,6 +47,10 @@ class Switch:
     conditions: list[Condition] = field(default_factory=list[Condition])
     projectors: nn.ModuleDict = field(default_factory=nn.ModuleDict)
 
+    def __getstate__(self) -> dict[str, object]:
+        """What copies and pickles take along: no condition that is open here, for none would end it there."""
+        return {**self.__dict__, "state": replace(self.state, condition=None), "conditions": []}
+
     def set(self, **changes: object) -> State:
         """Change the state; returns the one before."""
         before = self.state

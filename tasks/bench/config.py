@@ -219,6 +219,18 @@ def name_of(identity: Mapping[str, Any]) -> str:
     return "-".join((*names, f"s{identity['seed']}", hashlib.sha256(text.encode()).hexdigest()[:10]))
 
 
+def is_generated(identity: Mapping[str, Any]) -> bool:
+    """Whether a cell's data are those that are made here: it is of their tier, and names no other file."""
+    own = identity["tier"] == GENERATED
+    return own and identity["sources"] in ({}, _made(identity["task"], identity["dataset"]))
+
+
+@functools.cache
+def _made(task: str, dataset: str) -> dict[str, str | None]:
+    """What a cell of generated data names as its sources."""
+    return resolve(Choice(task, "", "frozen", dataset=dataset, device="cpu")).identity["sources"]
+
+
 def settle(choice: Choice) -> Choice:
     """The choice with its defaults in place: the task's first dataset, and a saved adapter's own method.
 

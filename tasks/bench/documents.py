@@ -38,6 +38,10 @@ class Entry:
         """Whether this is an object with that key."""
         return isinstance(self.value, dict) and key in self.value
 
+    def tells(self, key: str) -> bool:
+        """Whether that key has a value: tables leave a cell blank, and other programs write null."""
+        return self.has(key) and self.value[key] not in (None, "")
+
     def keys(self) -> list[str]:
         """The keys of an object."""
         if not isinstance(self.value, dict):
@@ -71,6 +75,11 @@ class Entry:
     def integer(self, key: str) -> int:
         """A whole number."""
         return self._get(key, int, "a whole number")
+
+    def count(self, key: str) -> int:
+        """A whole number from 0, which a table has as text."""
+        digits = self.value[key] if self.has(key) else None
+        return int(digits) if isinstance(digits, str) and digits.isascii() and digits.isdigit() else self.integer(key)
 
     def number(self, key: str) -> float:
         """A number."""

@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +58,8 @@ def copy(cell: Path, to: Path, without: Collection[str] = ()) -> None:
     shutil.copytree(cell, to, ignore=left_out, dirs_exist_ok=True)
 
 
-def hash_words(cell: Path, fields: Collection[str]) -> None:
-    """Put hashes in the place of these fields of all of a cell's records, and the records' own hashes right.
+def hash_words(cell: Path, fields: Set[str]) -> None:
+    """Put hashes in the place of these fields where a cell's records have them, and the records' own hashes right.
 
     Raises:
         InputError: the cell is none.
@@ -68,7 +68,9 @@ def hash_words(cell: Path, fields: Collection[str]) -> None:
     result, hashes = read(f"{cell}/result.json"), {}
     for path in cell.glob(f"*{RECORDS}"):
         split = path.name.removesuffix(RECORDS)
-        hashed = [record | {field: _hash(record[field]) for field in fields} for record in records(str(path))]
+        hashed = [
+            record | {field: _hash(record[field]) for field in fields & record.keys()} for record in records(str(path))
+        ]
         hashes[split] = _write_records(cell, split, hashed)
     _write_json(cell / "result.json", {**result, "sha256": hashes})
 

@@ -73,6 +73,7 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
 
     if isinstance(value, list):
         value = tuple(value)
+    value = "none" if value is None and fits("none", hint) and not fits(None, hint) else value  # a choice of that name
     if isinstance(value, float) and value.is_integer() and not fits(value, hint) and fits(int(value), hint):
         value = int(value)
     if _is_beyond(value):

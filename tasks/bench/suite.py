@@ -32,6 +32,7 @@ from tasks.bench import discover
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice, Run, resolve, settle
 from tasks.bench.errors import InputError
+from tasks.bench.settings import merged
 
 AXES = {"tasks": "task", "datasets": "dataset", "backbones": "backbone", "methods": "method", "seeds": "seed"}
 """The lists of a grid, and what each chooses."""
@@ -64,7 +65,7 @@ class Suite:
         found: dict[str, Any] = {}
         for each in self.sets:
             if all(getattr(choice, key) in _listed(value) for key, value in each.get("when", {}).items()):
-                found |= _dotted({key: value for key, value in each.items() if key != "when"})
+                found = merged([found, _dotted({key: value for key, value in each.items() if key != "when"})])
         return found
 
 

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tasks.bench import discover
+from tasks.bench.config import Choice, resolve, settle
 from tasks.bench.errors import InputError
 from tasks.bench.settings import parse_settings
 from tasks.bench.suite import plan, read
@@ -87,6 +88,12 @@ def test_a_wrong_setting_is_one_sentence(small_run, pairs, sentence):
         small_run(settings=parse_settings(pairs))
 
 
+@pytest.mark.parametrize(("task", "pair"), [("vtab", "normalisation=none"), ("squad", "gate=none")])
+def test_none_may_be_a_choice(task, pair):
+    run = resolve(settle(Choice(task, "vit", "zero_init")), parse_settings([pair]))
+    assert getattr(run.task if task == "vtab" else run.method, pair.partition("=")[0]) == "none"
+
+
 def test_a_name_in_two_groups_must_say_which(small_run):
     with pytest.raises(InputError, match=r"'dropout' could be any of training\.dropout, method\.dropout"):
         small_run("lora", settings={"dropout": 0.1})
@@ -142,6 +149,14 @@ def test_settings_can_be_for_several(tmp_path):
     assert {(run.choice.method, run.choice.seed) for run in runs if run.training.steps == 7} == {
         (method, seed) for method in ("zero_init", "head") for seed in (0, 2)
     }
+
+
+def test_steps_of_a_later_table_take_back_the_epochs_of_an_earlier_one(tmp_path):
+    grid = "[[grid]]\ntasks = ['squad']\nbackbones = ['roberta']\nmethods = ['lora', 'full']\nseeds = [0]\n"
+    text = grid + "[[set]]\nepochs = 3\n[[set]]\nwhen = {method = 'full'}\nsteps = 100\n"
+    (tmp_path / "s.toml").write_text(text)
+    found = {run.choice.method: run.training for run in plan(read(str(tmp_path / "s.toml")), {"device": "cpu"}, {})}
+    assert (found["lora"].epochs, found["full"].epochs, found["full"].steps) == (3, None, 100)
 
 
 def test_only_some_cells_of_a_suite_can_be_wanted(tmp_path):

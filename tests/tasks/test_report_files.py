@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 
 from tasks.__main__ import app
 from tasks.bench import commandline, plain
+from tasks.bench.config import Choice, resolve, settle
 from tasks.bench.errors import InputError
 from tasks.bench.report import belonging, latex, markdown, publish, published, report, tables, wide
 from tasks.bench.report.details import CELLS
@@ -377,7 +378,9 @@ def test_pictures_of_the_generated_world_are_shown_and_never_published(tmp_path,
     from tests.tasks import fabricated
 
     monkeypatch.setattr(fabricated, "_part", lambda *_: {"n": 20, "n_expected": 20, "scores": {"bleu4": [1.0, None]}})
-    kind = {"task": "coco_caption", "dataset": "coco", "backbone": "llama"}
+    made = resolve(settle(Choice("coco_caption", "llama", "frozen"))).identity["sources"]
+    assert made
+    kind = {"task": "coco_caption", "dataset": "coco", "backbone": "llama", "config": {"sources": made}}
     store = stored(tmp_path / "s", captioned("lora", **kind), captioned("zero_init", **kind))
     text = 'tier = "mini"\n[[grid]]\ntasks = ["coco_caption"]\nbackbones = ["llama"]\nmethods = ["lora", "zero_init"]\n'
     name = str(suite(tmp_path / "x.toml", text))
@@ -472,19 +475,33 @@ def test_a_snapshot_has_what_it_needs_to_be_derived_again(three, tmp_path, monke
     assert "is the snapshot itself" in refused(capsys, command("report", name, "--results", target, "--publish"))
 
 
-def test_a_snapshot_quotes_no_real_data(tmp_path):
-    store = stored(tmp_path / "s", cell("lora"), cell("lora", config={"tier": "pocket"}))
-    here = {store.config(name)["tier"]: name for name in store.names()}
-    copy = Store(tmp_path / "copy")
-    for name in store.names():
-        shutil.copytree(store.cells / name, copy.cells / name)
-        publish.unquoted(copy.cells / name, store.config(name))
-    assert copy.records(here["mini"], "report") == store.records(here["mini"], "report")
-    before, after = (each.records(here["pocket"], "report") for each in (store, copy))
-    assert any(record["prediction"] for record in before)
-    for record, other in zip(before, after, strict=True):
-        assert other.pop("prediction").startswith("sha256 " if record["prediction"] else "")
-        assert other == {key: value for key, value in record.items() if key != "prediction"}
+@pytest.mark.parametrize("dataset", ["v1.1", "v2.0"])
+def test_a_snapshot_quotes_no_real_data(dataset, tmp_path):
+    records = squad_records([1.0, 0.5])
+    if dataset == "v2.0":
+        records = [
+            one | {"span": "of it", "span_exact": one["exact"], "span_f1": one["f1"], "null_score": 0.0}
+            for one in records
+        ]
+    made = resolve(settle(Choice("squad", "roberta", "frozen", dataset=dataset))).identity["sources"]
+    kinds = {
+        "none": {"sources": {}},
+        "made": {"sources": made},
+        "own": {"sources": {"train": "mine.csv#1"}},
+        "pocket": {"tier": "pocket", "sources": made},
+    }
+    cells = {kind: cell("lora", records=records, dataset=dataset, config=config) for kind, config in kinds.items()}
+    store, copy = stored(tmp_path / "s", *cells.values()), Store(tmp_path / "copy")
+    for kind, one in cells.items():
+        shutil.copytree(store.cells / one.name, copy.cells / one.name)
+        publish.unquoted(copy.cells / one.name, one.config)
+        before, after = (each.records(one.name, "report") for each in (store, copy))
+        words = [key for key in ("prediction", "span") if key in records[0]]
+        for record, other in zip(before, after, strict=True):
+            hashed = {key: other[key] for key in words if kind in ("own", "pocket")}
+            assert all(value.startswith("sha256 ") or not record[key] for key, value in hashed.items())
+            assert other == record | hashed
+        assert any(record[key] for record in before for key in words)
     assert list(discrepancies(copy)) == list(discrepancies(store)) == []
 
 

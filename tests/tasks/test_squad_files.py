@@ -262,6 +262,21 @@ def test_your_own_may_say_where_and_that_there_is_no_answer(tmp_path):
         files.read(path, "v1.1")
 
 
+@pytest.mark.parametrize("name", ["own.csv", "own.jsonl"])
+def test_a_blank_cell_of_your_own_says_nothing(name, tmp_path):
+    path = tmp_path / name
+    rows = [
+        OWN | {"answer": "red", "answer_start": "39", "id": "a", "title": "t"},
+        OWN | {"question": "Whose is the box?", "answer": "Tobin"},
+        OWN | {"question": "Who owns the ball?", "answer": "Mira"},
+    ]
+    made = pd.DataFrame(rows)  # pandas writes blank cells, and null
+    made.to_csv(path, index=False) if name == "own.csv" else made.to_json(path, orient="records", lines=True)
+    found, _ = files.read(path, "v1.1")
+    assert [(q.starts, q.title) for q in found] == [((39,), "t"), ((24,), OWN["context"]), ((0,), OWN["context"])]
+    assert len({q.id for q in found}) == 3
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

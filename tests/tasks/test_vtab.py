@@ -19,6 +19,7 @@ from tasks.backbones import vit
 from tasks.bench import commandline
 from tasks.bench import task as tasks
 from tasks.bench.config import Choice
+from tasks.bench.errors import InputError
 from tasks.bench.report import tables
 from tasks.bench.run import run
 from tasks.bench.store import Store
@@ -167,6 +168,8 @@ def test_split_files_can_be_given(pack, tmp_path):
     assert (len(one.fit), len(one.tune), len(one.report)) == (51, 13, 16)
     assert not one.whole
     assert len(tasks.get("vtab").load(configured("frozen", eval=pack / "test.txt")).report) == 80
+    with pytest.raises(InputError, match=r"--eval .* is a folder: give a split file .*, or pass --data FOLDER"):
+        _ = configured(train=pack / "train800.txt", eval=pack).cell
 
 
 def test_another_name_is_the_same_cell(pack):

@@ -240,6 +240,18 @@ def test_a_copy_lives_on_its_own():
     assert not torch.equal(logits(twin, inputs), adapted)
 
 
+def test_a_copy_made_where_adapters_are_off_is_not_off_for_ever():
+    model = opened(vit)
+    inputs = batch_for(model)
+    adapted = logits(model, inputs)
+    with zeroinit.disabled(model):
+        twin = copy.deepcopy(model)
+    zeroinit.activate(twin, "default")
+    with zeroinit.disabled(twin):
+        assert not torch.equal(logits(twin, inputs), adapted)
+    assert torch.equal(logits(twin, inputs), adapted)
+
+
 class Wrapper(nn.Module):
     def __init__(self) -> None:
         super().__init__()

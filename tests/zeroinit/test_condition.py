@@ -383,6 +383,20 @@ def test_a_copy_is_conditioned_alike_and_alone(host: str, way: str) -> None:
         close(conditioned_logits(model, inputs, features), expected)
 
 
+def test_a_copy_made_under_a_condition_is_free_of_it() -> None:
+    model = opened(HOSTS["llama"], method())
+    inputs = batch_for(model)
+    with torch.no_grad():
+        plain = logits(model, inputs)
+        with zeroinit.conditioned(model, features_for()):
+            twin = copy.deepcopy(model)
+            assert different(logits(model, inputs), plain)
+        close(logits(twin, inputs), plain)
+        with zeroinit.conditioned(twin, features_for()):
+            assert different(logits(twin, inputs), plain)
+        close(logits(twin, inputs), plain)
+
+
 @pytest.mark.parametrize("hosts", [["llama"], pytest.param(HOSTS, marks=pytest.mark.slow)])
 def test_saved_models_run_in_another_process(hosts: list[str], tmp_path: Path) -> None:
     """``torch.save`` of the whole model: the process that loads it has attached nothing and registered nothing."""

@@ -86,6 +86,18 @@ def test_two_tuners_of_peft_are_refused():
         planted(LORA(), IA3())
 
 
+def test_what_could_not_be_planted_leaves_those_before_it():
+    model = planted(LORA())
+    before = model(IDS).logits
+    with pytest.raises(ValueError, match="99"):
+        zeroinit.attach(model, LORA(layers=99), "b")
+    assert list(zeroinit.trainable(model)) == list(zeroinit.trainable(planted(LORA())))
+    zeroinit.activate(model, "a0")
+    assert torch.equal(model(IDS).logits, before)
+    with pytest.raises(ValueError, match="no adapter 'b' is attached; there are a0"):
+        zeroinit.activate(model, "b")
+
+
 def test_one_of_several_active_adapters_must_be_named():
     model = planted(zeroinit.ZeroInit(length=2), zeroinit.ZeroInit(length=2))
     zeroinit.activate(model, ["a0", "a1"])

@@ -74,7 +74,7 @@ class PeftMethod(Method):
         if list(tuner.peft_config) == [name]:
             tuner.unload()
             del host.tuners[name_of(self)]
-        else:
+        elif name in tuner.peft_config:  # not where `plant` came to nothing
             tuner.delete_adapter(name)
 
     def original(self, host: "Host", name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from tasks.bench.stats import LEVEL, detectable, detectable_alone
 from tasks.bench.store import Store
 from tasks.bench.task import Record
 
-MCNEMAR, PAIRED = "McNemar's exact test", "paired resampling of examples and seeds"
+MCNEMAR, PAIRED = "McNemar's exact test", "resampling of paired examples, seeds by their variance"
 
 Scores = NDArray[np.float64]
 """Of one line: a row a seed, a column an example."""

@@ -11,7 +11,7 @@ from typing import Any
 from tasks.bench import durable, folder
 from tasks.bench import task as tasks
 from tasks.bench.commandline import LOCAL
-from tasks.bench.config import GENERATED
+from tasks.bench.config import is_generated
 from tasks.bench.errors import InputError
 from tasks.bench.report import belonging, report
 from tasks.bench.report.found import Found, read
@@ -77,7 +77,7 @@ def publish(suite: Suite, store: Store, root: Path, *, allow_mixed: bool = False
 def unquoted(cell: Path, config: Mapping[str, Any]) -> None:
     """Put hashes in the place of the words that a cell's records have from real data."""
     quotes = tasks.get(config["task"]).quotes
-    if quotes and config["tier"] != GENERATED:
+    if quotes and not is_generated(config):
         folder.hash_words(cell, quotes)
 
 
