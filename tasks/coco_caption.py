@@ -19,7 +19,7 @@ text leaves open which split that is; `--set report=val` reports Karpathy's val.
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -116,13 +116,13 @@ class CocoCaption(Task):
             expected, whole = len(asked) + left_out, True
             if len(pools) == 1:
                 divided = run.divides(next(iter(pools)))
-                report, fit = splits.divide(asked, _name, f.report_share) if divided else (asked, [])
+                report, fit = splits.divide(asked, _alone(asked), f.report_share) if divided else (asked, [])
                 notes += ["one file without splits: fit, tune and report are parts of it"] if fit else []
         if fit and not tune:
-            tune, fit = splits.divide(fit, _name, f.tune_share)
+            tune, fit = splits.divide(fit, _alone(fit), f.tune_share)
         if not report or (run.fits and not fit):
             raise InputError("there is nothing to train on, or to report: give more pictures, or --train and --eval")
-        if shared := {picture.id for picture in fit} & {picture.id for picture in report}:
+        if shared := {picture.file for picture in fit} & {picture.file for picture in report}:
             notes.append(f"{len(shared)} pictures of the report split are trained on too")
         limit = run.choice.limit
         whole &= limit is None or max(len(fit), len(tune)) <= limit
@@ -288,6 +288,14 @@ def _rows(picture: Picture, f: Fields) -> list[Captioned]:
         Captioned(f"{picture.id}#{number}", picture.file, f.prompt, caption.strip(), picture.captions)
         for number, caption in enumerate(picture.captions)
     ]
+
+
+def _alone(pictures: Sequence[Picture]) -> Callable[[Picture], str]:
+    """The name of a picture for dividing: the first that its file has, for own lines may name one file many times."""
+    first: dict[Path, str] = {}
+    for picture in pictures:
+        first.setdefault(picture.file, _name(picture))
+    return lambda picture: first[picture.file]
 
 
 def _name(picture: Picture) -> str:

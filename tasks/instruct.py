@@ -271,7 +271,7 @@ def _likelihoods(records: Sequence[Record]) -> dict[str, float]:
     if not tokens:
         return {}
     mean = sum(record["nll"] for record in records) / tokens
-    found = {"nll": mean, "perplexity": math.exp(mean)}
+    found = {"nll": mean, "perplexity": math.exp(mean) if mean < 709 else math.inf}  # no float holds e to the 710
     whole = [r for r in records if not r["cut"] and r["bytes"]]
     if whole:
         bits = sum(r["nll"] for r in whole) / math.log(2)

@@ -28,7 +28,7 @@ from tasks._scienceqa_files import Problem
 from tasks.bench import splits
 from tasks.bench.config import Run
 from tasks.bench.digests import digest
-from tasks.bench.documents import Entry, omissions, read_json
+from tasks.bench.documents import Entry, is_there, omissions, read_json
 from tasks.bench.errors import InputError
 from tasks.bench.task import Data, Record, Rules, Score, Task, Term
 from tasks.metrics import scienceqa_rules as rules
@@ -132,7 +132,8 @@ class ScienceQA(Task):
         whole = all(len(part) >= size for part, size in zip((fit, tune), least, strict=False))
         expected = max(expected, least[-1])
         if len(pools) == 2:
-            fit, report = fit or train, report or asked
+            fit, tune = (fit, tune) if fit else (train, [])
+            report = report or asked
         elif not run.divides(next(iter(pools))):
             report = report or asked
         elif not fit or not report:
@@ -311,7 +312,14 @@ def _of(problems: Sequence[Problem], split: str) -> list[Problem]:
 
 def _group(problem: Problem) -> str:
     """Questions about one picture stay together; so do those with the same words, where there is none."""
-    return digest(problem.image) if problem.image else problem.question
+    return _picture(problem) or problem.question
+
+
+def _picture(problem: Problem) -> str | None:
+    """What tells its picture from others: the content or, where pictures are not wanted and not there, whose it is."""
+    if problem.image is None:
+        return None
+    return digest(problem.image) if is_there(problem.image) else problem.id
 
 
 def _shared(seen: Sequence[Problem], asked: Sequence[Problem]) -> int:
@@ -321,7 +329,7 @@ def _shared(seen: Sequence[Problem], asked: Sequence[Problem]) -> int:
         return problem.question, problem.choices, problem.hint
 
     def whole(problem: Problem) -> tuple[Any, ...]:
-        return *words(problem), problem.image and digest(problem.image)
+        return *words(problem), _picture(problem)
 
     told = {*map(words, seen)} & {*map(words, asked)}
     there, here = ({whole(problem) for problem in part if words(problem) in told} for part in (seen, asked))

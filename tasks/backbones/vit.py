@@ -10,11 +10,13 @@ A timm name must say its weights: `vit_base_patch16_224_in21k`, which much publi
 today's timm, and not what VPT, NOAH and FacT used.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import timm
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
@@ -103,14 +105,33 @@ def _filled(model: VisionTransformer, weights: Path) -> VisionTransformer:
     """The model with the weights of a file, each of them; the file's own head is left out."""
     try:
         if weights.suffix == ".npz":
+            with np.load(weights) as arrays:
+                _check_npz(arrays.files, lambda name: arrays[name].shape[:2], model)
             model.load_pretrained(str(weights))
         else:
-            state = checkpoint_filter_fn(load_file(weights), model)
+            state = load_file(weights)
+            if (patches := state.get("patch_embed.proj.weight")) is not None:
+                _check_patches(patches.shape[-2:], model)
+            state = checkpoint_filter_fn(state, model)
             model.load_state_dict({name: t for name, t in state.items() if not name.startswith("head.")})
     except Exception as error:  # safetensors, numpy and torch each have their own
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{weights} does not hold the weights of this ViT ({reason}): give a file that does") from None
     return model
+
+
+def _check_npz(names: Sequence[str], size: Callable[[str], tuple[int, ...]], model: VisionTransformer) -> None:
+    """Refuse Google's weights of another ViT, of which timm would take what it finds."""
+    _check_patches(size(next(name for name in names if name.endswith("embedding/kernel"))), model)
+    blocks = {number for name in names for number in re.findall(r"encoderblock_(\d+)/", name)}
+    if blocks and len(blocks) != len(model.blocks):
+        raise ValueError(f"it has {len(blocks)} blocks, not {len(model.blocks)}")
+
+
+def _check_patches(found: Sequence[int], model: VisionTransformer) -> None:
+    """Refuse patches of another size, which timm would resample to a model that nobody trained."""
+    if tuple(found) != (wanted := tuple(model.patch_embed.proj.weight.shape[-2:])):
+        raise ValueError(f"its patches are of {found[0]} x {found[1]} pixels, not of {wanted[0]} x {wanted[1]}")
 
 
 def _saved(folder: Path) -> tuple[Build, Path]:

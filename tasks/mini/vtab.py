@@ -11,7 +11,8 @@
 | dsprites_loc | how far to the right a thing is | 16 |
 | dsprites_ori | which way a dart points | 16 |
 
-No tile, digit or scene is in two splits. Painted sets have a shift: pairs of color and kind that are seen nowhere else.
+No tile, digit or scene is in two splits. Painted sets have a shift: pairs of color and kind that are seen nowhere else
+(but for `dsprites_ori`, whose kind is always the dart: its shift is like its report split).
 """
 
 import hashlib

@@ -3,6 +3,7 @@
 A thing has a kind, a color, a size, a pattern and a place on a lattice of three by three, which a picture shows; and an
 owner, a holder, a material, a town and a price, which words alone tell. A scene is a few things, no two of which share
 color and kind, place, person, material, town or price; so every fact has one answer.
+What follows from several (above what is above) may have two: then the one that was told counts.
 
 Scene `number` of a seed is drawn by `random.Random` from a string of both. It belongs to one split by a hash of its
 content: `plain` (what the tiny backbones were pre-trained on), `fit` or `report`. One pair of color and kind in eight

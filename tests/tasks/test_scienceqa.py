@@ -1,6 +1,7 @@
 """The ScienceQA task: its prompt to the letter, who fits and who reports, and what answers become."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,27 @@ def test_two_files_fit_and_report(sciences, tmp_path):
     assert (len(limited.report), len(limited.fit), limited.whole) == (3, len(data.fit), True)
     assert not tasks.get("scienceqa").load(sciences(limit=4, train=one, eval=other)).whole
     assert ids(limited.report) <= ids(data.report)
+
+
+def test_what_is_not_marked_train_is_divided_so_that_none_is_in_two_parts(sciences, tmp_path):
+    one, other = many(tmp_path / "a", val=12, test=12), many(tmp_path / "b", test=12)
+    data = tasks.get("scienceqa").load(sciences(settings={"tune_share": 0.5}, train=one, eval=other))
+    assert not ids(data.fit) & ids(data.tune)
+    assert len(ids(data.fit) | ids(data.tune)) == 16
+
+
+def test_pictures_that_are_not_wanted_need_not_be_there(sciences, tmp_path):
+    path = many(tmp_path, train=6, val=6, test=9)
+    problems = json.loads(path.read_text())
+    same = {pid: problem | {"question": "Which one?"} for pid, problem in problems.items()}
+    path.write_text(json.dumps(same))
+    shutil.rmtree(tmp_path / "images")
+    data = tasks.get("scienceqa").load(sciences(settings={"pictures": False}, data=tmp_path, dataset="all"))
+    assert [len(part) for part in (data.fit, data.tune, data.report)] == [6, 6, 9]
+    only = many(tmp_path / "c", test=60)
+    shutil.rmtree(tmp_path / "c/images")
+    data = tasks.get("scienceqa").load(sciences(settings={"pictures": False}, eval=only, dataset="all"))
+    assert sum(len(part) for part in (data.fit, data.tune, data.report)) == 60
 
 
 def test_captions_are_part_of_the_prompt_and_of_the_cell(sciences, tmp_path):

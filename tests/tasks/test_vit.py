@@ -189,6 +189,21 @@ def test_a_file_has_the_architecture_of_its_tier(tmp_path):
         vit.source("pocket", str(tmp_path / "mine.safetensors")).load()
 
 
+def test_a_file_of_another_patch_size_or_depth_is_refused(tmp_path):
+    other = VisionTransformer(img_size=64, patch_size=16, embed_dim=64, depth=4, num_heads=4, num_classes=0)
+    deeper = VisionTransformer(img_size=64, patch_size=8, embed_dim=64, depth=5, num_heads=4, num_classes=0)
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    np.savez(tmp_path / "other.npz", **as_google_names_it(other))
+    np.savez(tmp_path / "deeper.npz", **as_google_names_it(deeper))
+    for name, sentence in {
+        "other.safetensors": "patches are of 16 x 16 pixels, not of 8 x 8",
+        "other.npz": "patches are of 16 x 16 pixels, not of 8 x 8",
+        "deeper.npz": "has 5 blocks, not 4",
+    }.items():
+        with pytest.raises(InputError, match=rf"{name} does not hold the weights of this ViT \(.*{sentence}"):
+            vit.source("mini", str(tmp_path / name)).load()
+
+
 def test_a_file_that_lacks_a_tensor_is_refused(tmp_path):
     state = vit.tiny().state_dict()
     state.pop("norm.bias")
