@@ -4,6 +4,7 @@ import gzip
 import json
 import multiprocessing
 import os
+import pickle
 import socket
 import traceback
 from collections.abc import Callable, Mapping
@@ -49,7 +50,7 @@ def together(step: Callable[[], Any], count: int = 2, **environment: str) -> lis
 def _received(end: Connection) -> Any:
     assert end.poll(LIMIT), "the processes wait for each other"
     try:
-        return end.recv()
+        return pickle.loads(end.recv_bytes())
     except EOFError:
         raise AssertionError("a process died; its traceback is on standard error") from None
 
@@ -65,7 +66,7 @@ def _work(end: Connection, step: Callable[[], Any], environment: Mapping[str, st
     except Exception:
         traceback.print_exc()
         os._exit(1)
-    end.send(given)
+    end.send_bytes(pickle.dumps(given))  # as values: a pipe of tensors has them fetched from a process that is gone
     processes.leave()
     os._exit(0)
 

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 import time
@@ -88,15 +87,20 @@ for file in sorted(pathlib.Path(sys.argv[1]).glob("*/*")):
 """
 
 
+USE = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True, check=True)
+use = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([use.ru_utime + use.ru_stime, use.ru_maxrss, done.stdout]))
+"""
+"""Run by a small process between: what a process held when it parted from another counts as its own."""
+
+
 def used(command: list[str]) -> tuple[float, float, str]:
     """Seconds of one core, megabytes and the output of a process that ends well."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, code, usage = os.wait4(process.pid, 0)
-    assert code == 0
-    megabytes = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
-    return usage.ru_utime + usage.ru_stime, megabytes, said
+    done = subprocess.run([sys.executable, "-c", USE, *command], stdout=subprocess.PIPE, text=True, check=True)
+    seconds, held, said = json.loads(done.stdout)
+    return seconds, held / (2**20 if sys.platform == "darwin" else 1024), said
 
 
 def assert_quick(command: list[str], store: Path, said: str) -> None:
