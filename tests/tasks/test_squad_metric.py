@@ -105,6 +105,7 @@ def test_v2_drops_golds_that_normalize_to_nothing():
 
 def test_exact_match_and_f1_take_their_best_gold_apart():
     scored = rules.question_v1("red big cat", ["red big cat house", "Red, big cat"])
+    assert scored.answerable
     assert (scored.exact, scored.f1) == (1.0, 1.0)
     assert rules.question_v1("red cat", ["red", "cat red dog"]).f1 == pytest.approx(0.8)
 

@@ -308,6 +308,29 @@ def test_who_is_not_worse_than_the_best():
     assert significance.not_worse([bad, good, alike]) == [False, True, True]
     assert significance.not_worse([good]) == [True]
     assert significance.not_worse([good, good, good]) == [True] * 3
+    halves = [[1] * 20 + [0] * 20, [0] * 20 + [1] * 20]
+    assert significance.not_worse(halves) == [True, True]
+    assert significance.not_worse(halves, [1.0] * 20 + [0.01] * 20) == [True, False]
+    # One against nine has p 0.021, which counts among two pairs and not among the three that three systems make.
+    best, rival = [1] * 9 + [0] * 10, [0] * 9 + [1] + [0] * 9
+    assert significance.not_worse([best, rival, rival]) == [True] * 3
+    assert significance.not_worse([best, rival]) == [True, False]
+
+
+def test_weights_decide_what_is_exact_and_what_differs():
+    one, other = [1, 0, 1, 0.5], [0, 0, 1, 1]
+    assert not significance.is_exact(one, other)  # three levels
+    assert significance.is_exact(one, other, [2, 2, 2, 0])
+    assert not significance.is_exact(one, other, [2, 2, 1, 0])
+    first, second = RNG.normal(0, 1, (2, 60))
+    weights = RNG.uniform(0.5, 2, 60)
+    found = {significance.difference(first, second, each, seed=seed) for each in (None, weights) for seed in (0, 5)}
+    assert len(found) == 4
+    assert significance.difference(first, second, weights, seed=5) == stats.paired(first, second, weights, seed=5).p
+    right, wrong = RNG.random((2, 60)) < 0.5
+    assert significance.difference(right, wrong, weights) == stats.paired(right, wrong, weights).p
+    with pytest.raises(ValueError, match="3 examples are not paired with 2"):
+        significance.mcnemar([1, 0, 1], [1, 0])
 
 
 def test_accuracies_of_one_seed_are_compared_by_mcnemars_test():
