@@ -317,6 +317,23 @@ def test_who_is_not_worse_than_the_best():
     assert significance.not_worse([best, rival]) == [True, False]
 
 
+def test_degrees_of_freedom_are_satterthwaites():
+    two = resample.measure([(1.0, RNG.normal(0, 1, (2, 30)))])
+    (seeds,) = two.seeds
+    limit = seeds.variance / scipy.stats.chi2.ppf(resample.CAUTION, seeds.freedom)
+    assert seeds.freedom == 1
+    assert resample.freedom([two]) == pytest.approx((two.resting + limit) ** 2 / limit**2)
+    unsure = limit**2 + two.resting**2 / 29
+    assert resample.freedom([two], examples=True) == pytest.approx((two.resting + limit) ** 2 / unsure)
+    one = resample.measure([(1.0, RNG.normal(0, 1, 30))])
+    assert resample.freedom([one]) == np.inf
+    assert resample.freedom([one], examples=True) == pytest.approx(29)
+    three = resample.measure([(1.0, RNG.normal(0, 1, (3, 30)))])
+    limit = 2 * three.seeds[0].variance / scipy.stats.chi2.ppf(resample.CAUTION, 2)
+    assert resample.freedom([three]) == pytest.approx((three.resting + limit) ** 2 / (limit**2 / 2))
+    assert stats.spread([1.0, 3.0]) == (2.0, pytest.approx(2**0.5), 2)
+
+
 def test_weights_decide_what_is_exact_and_what_differs():
     one, other = [1, 0, 1, 0.5], [0, 0, 1, 1]
     assert not significance.is_exact(one, other)  # three levels
