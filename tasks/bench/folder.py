@@ -110,7 +110,7 @@ def _finite(text: str) -> float:
 
 def _whole(text: bytes, number: Callable[[str], float] | None = None) -> Any:
     """JSON without half a character, which no file could take, and without what only Python calls a number."""
-    value = json.loads(text, parse_float=number, parse_constant=_finite)
+    value = json.loads(text.decode(), parse_float=number, parse_constant=_finite)  # bytes may hold halves unseen
     if b"\\ud" in text or b"\\uD" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()

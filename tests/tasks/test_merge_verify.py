@@ -250,6 +250,12 @@ def a_linked_cell(store: Store, name: str) -> str:
     return f"{name} is a link"
 
 
+def half_a_letter_in_bytes(store: Store, name: str) -> str:
+    path = store.cells / name / "result.json"
+    path.write_bytes(path.read_bytes().replace(b'"last step"', b'"\xed\xa0\x80"'))
+    return "result.json cannot be read ('utf-8' codec"
+
+
 def half_a_letter(store: Store, name: str) -> str:
     edited("result.json", '"last step"', '"\\ud800"', "")(store, name)
     return "result.json cannot be read (it holds half a character)"
@@ -262,6 +268,7 @@ def half_a_letter(store: Store, name: str) -> str:
         a_link,
         a_linked_cell,
         half_a_letter,
+        half_a_letter_in_bytes,
         edited("result.json", '"splits"', '"splinters"', "is no cell (KeyError('splits'))"),
         edited("result.json", "66.66666666666667,", "66.66666666666667, 1,", "is no cell (ValueError("),
         edited("config.json", '"steps": 2', '"steps": 3', "holds the configuration of squad-v1.1-roberta-head-s"),
