@@ -126,7 +126,7 @@ def _unused(name: str, known: Mapping[str, Any]) -> str:
 
 def _alpaca(entry: Entry) -> Instruction:
     asked = _asked(entry, "instruction")
-    given = entry.text("input") if entry.tells("input") else ""
+    given = entry.text_if_any("input")
     target = entry.text("output")
     name = hashlib.sha256("\0".join((asked, given, target)).encode()).hexdigest()[:16]
     return Instruction(name, asked, given, target)

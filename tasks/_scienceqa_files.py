@@ -67,7 +67,7 @@ class _Beside:
 
     def picture(self, entry: Entry, split: str, name: str) -> Path | None:
         """Where the picture of a problem is; if it is not wanted, where it would be."""
-        given = _text(entry, "image")
+        given = entry.text_if_any("image")
         if not given:
             return None
         inside = given if "/" in given else f"images/{split}/{name}/{given}"
@@ -141,24 +141,20 @@ def _problem(entry: Entry, beside: _Beside) -> Problem:
             f"{entry.place}: its split is {split!r}, but pid_splits.json says {beside.splits[name]!r}; correct one"
         )
     image = beside.picture(entry, split, name)
-    hint = _text(entry, "hint")
+    hint = entry.text_if_any("hint")
     labels = Labels(
         _one_of(entry, "subject", SUBJECTS),
         _one_of(entry, "grade", GRADES),
-        _text(entry, "topic") or None,
+        entry.text_if_any("topic") or None,
         text=bool(hint) if entry.has("hint") else None,
         image=image is not None if entry.has("image") else None,
     )
-    caption = _text(entry, "caption") or beside.captions.get(name, "")
+    caption = entry.text_if_any("caption") or beside.captions.get(name, "")
     return Problem(name, split, question, choices, answer, hint, caption, image, labels)
 
 
-def _text(entry: Entry, key: str) -> str:
-    return entry.text(key) if entry.has(key) and entry.value[key] is not None else ""
-
-
 def _one_of(entry: Entry, key: str, known: Iterable[str]) -> str | None:
-    value = _text(entry, key) or None
+    value = entry.text_if_any(key) or None
     if value is not None and value not in known:
         raise InputError(f"{entry.place}: the {key} {value!r} is not known; give one of {', '.join(known)}")
     return value

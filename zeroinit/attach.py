@@ -71,7 +71,7 @@ def attach(model: Model, method: Method, name: str = "default") -> Model:
 # Attributes of the modules that adapters are planted in by name.
 _TAKEN = frozenset(
     {"cache", "projection", "switch", "term", "keys_ahead", "has_keys_ahead", "first", "leaving", "acting", "entered"}
-    | {"None"}  # what no adapter is called
+    | {"None"}  # what stands for no adapter
 )
 
 
@@ -219,12 +219,11 @@ def conditioned(
 def host_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The host's alone, under its own keys: loads strictly in plain transformers and timm."""
     host = host_of(model)
-    exchanged = bool(host.kept)
     with disabled(model):
         state = {key: value for key, value in model.state_dict().items() if "zeroinit" not in key.split(".")}
         for name, method in host.methods.items():
             state = method.original(host, name, state)
-        if exchanged:  # these tensors are to take an adapter's values, when this block or one around it ends
+        if host.kept:  # these tensors are to take an adapter's values, when this block or one around it ends
             state = {key: value.clone() for key, value in state.items()}
     return state
 

@@ -24,7 +24,6 @@ from transformers import (
 from tasks.backbones import _checkpoint, _wheel
 from tasks.bench import cache
 from tasks.bench.config import Run
-from tasks.bench.documents import is_there
 from tasks.bench.errors import InputError
 from tasks.bench.host import Host
 from tasks.mini import BACKBONES
@@ -75,9 +74,8 @@ def _minilm() -> Path:
     if not converted.is_dir():
         try:
             source = _checkpoint.folder(MINILM)
+            _checkpoint.weights_sha256(source)  # the hub's cache may hold a tokenizer alone
         except InputError:
-            source = _wheel.folder(MINILM_WHEEL)
-        if not is_there(source / MINILM_WHEEL.file):  # the hub's cache may hold a tokenizer alone
             source = _wheel.folder(MINILM_WHEEL)
         _wheel.weights(MINILM_WHEEL, source)
         roberta_from_bert(source, converted)

@@ -106,7 +106,7 @@ def _filled(model: VisionTransformer, weights: Path) -> VisionTransformer:
     try:
         if weights.suffix == ".npz":
             with np.load(weights) as arrays:
-                _check_npz(arrays.files, lambda name: arrays[name].shape[:2], model)
+                _check_npz(arrays, model)
             model.load_pretrained(str(weights))
         else:
             state = load_file(weights)
@@ -120,10 +120,12 @@ def _filled(model: VisionTransformer, weights: Path) -> VisionTransformer:
     return model
 
 
-def _check_npz(names: Sequence[str], size: Callable[[str], tuple[int, ...]], model: VisionTransformer) -> None:
+def _check_npz(arrays: Mapping[str, Any], model: VisionTransformer) -> None:
     """Refuse Google's weights of another ViT, of which timm would take what it finds."""
-    _check_patches(size(next(name for name in names if name.endswith("embedding/kernel"))), model)
-    blocks = {number for name in names for number in re.findall(r"encoderblock_(\d+)/", name)}
+    for name in arrays:
+        if name.endswith("embedding/kernel"):
+            _check_patches(arrays[name].shape[:2], model)
+    blocks = {number for name in arrays for number in re.findall(r"encoderblock_(\d+)/", name)}
     if blocks and len(blocks) != len(model.blocks):
         raise ValueError(f"it has {len(blocks)} blocks, not {len(model.blocks)}")
 

@@ -221,8 +221,8 @@ def name_of(identity: Mapping[str, Any]) -> str:
 
 def is_generated(identity: Mapping[str, Any]) -> bool:
     """Whether a cell's data are those that are made here: it is of their tier, and names no other file."""
-    own = identity["tier"] == GENERATED
-    return own and identity["sources"] in ({}, _made(identity["task"], identity["dataset"]))
+    sources = identity["sources"]
+    return identity["tier"] == GENERATED and (not sources or sources == _made(identity["task"], identity["dataset"]))
 
 
 @functools.cache

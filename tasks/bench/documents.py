@@ -58,6 +58,10 @@ class Entry:
         """A string."""
         return self._whole(key, self._get(key, str, "a string"))
 
+    def text_if_any(self, key: str) -> str:
+        """A string; empty where there is none."""
+        return self.text(key) if self.tells(key) else ""
+
     def texts(self, key: str) -> list[str]:
         """A list of strings."""
         items = self._get(key, list, "a list of strings")
@@ -77,9 +81,11 @@ class Entry:
         return self._get(key, int, "a whole number")
 
     def count(self, key: str) -> int:
-        """A whole number from 0, which a table has as text."""
-        digits = self.value[key] if self.has(key) else None
-        return int(digits) if isinstance(digits, str) and digits.isascii() and digits.isdigit() else self.integer(key)
+        """A whole number of at most nine digits, which a table has as text; JSON's may be any."""
+        given = self.value[key] if self.has(key) else None
+        if isinstance(given, str) and given.isascii() and given.isdigit() and len(given) < 10:
+            return int(given)
+        return self.integer(key)
 
     def number(self, key: str) -> float:
         """A number."""

@@ -282,6 +282,7 @@ def test_a_blank_cell_of_your_own_says_nothing(name, tmp_path):
     [
         (OWN | {"answer": "the blue ball"}, "'the blue ball' does not stand in its context there"),
         (OWN | {"answer": "Mira", "answer_start": 3}, "'Mira' does not stand in its context there"),
+        (OWN | {"answer": "Mira", "answer_start": "9" * 5000}, "'answer_start' is a string; give a whole number"),
         (OWN | {"answer": "Mira", "answer_start": -1}, "'Mira' does not stand in its context there"),
         (OWN, "there is no 'answer'"),
         ([], "there is no 'context'"),
